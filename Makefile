@@ -1,0 +1,56 @@
+# Everything sets itself up: the first target you make creates .venv from requirements.lock.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export SAM2_BUILD_CUDA := 0
+
+.PHONY: demo test test-slow check format setup gl lock clean
+
+demo: setup gl
+	$(BIN)/python scripts/demo.py
+
+test: setup gl
+	$(BIN)/python -m pytest -q
+
+test-slow: setup gl
+	$(BIN)/python -m pytest -q -m slow
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: .venv/installed
+
+# torch first and no build isolation: sam2 would otherwise fetch a second torch, with CUDA, only to build itself.
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "dmask needs Python 3.11: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q $$(grep -E '^(torch|setuptools|wheel)==' requirements.lock)
+	$(BIN)/python -m pip install -q --no-build-isolation -r requirements.lock
+	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+# An off-screen OpenGL: a GPU driver's EGL, or Mesa's on the processor.
+gl: setup
+	@$(BIN)/python -m distractor_data.envs.rendering 2>/dev/null || { \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libegl1 libgl1-mesa-dri >/dev/null; \
+	  elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then \
+	    sudo apt-get update -qq && sudo apt-get install -y -qq libegl1 libgl1-mesa-dri >/dev/null; \
+	  fi; \
+	  $(BIN)/python -m distractor_data.envs.rendering; }
+
+# Exact versions of all that pyproject.toml asks for, free of what belongs to one machine (CPU or CUDA builds).
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install -q $$(grep -oE 'torch==[0-9.]+' pyproject.toml | head -n 1) setuptools wheel
+	build/lock/bin/python -m pip install -q --no-build-isolation -e '.[dev]'
+	build/lock/bin/python -m pip freeze --all --exclude pip --exclude dmask \
+	  | sed -E 's/\+(cpu|cu[0-9]+)$$//; /^(nvidia-|triton|cuda-)/d; /^-e /d' > requirements.lock
+
+clean:
+	rm -rf .venv build demo .mypy_cache .ruff_cache .pytest_cache

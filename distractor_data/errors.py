@@ -1,0 +1,39 @@
+"""Errors as part of the interface: one line that says what is wrong and what to do, exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+_PLACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class DmaskError(Exception):
+    """Something the user can mend. The message is one line: what is wrong, then what to do about it."""
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """`"; did you mean 'walker-run'?"` for the nearest of `words`, or an empty string."""
+    close = get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def run_cli(app: Callable[..., None], name: str) -> None:
+    """Run a Typer app; a `DmaskError` or a place that can't be written becomes one line and exit code 2."""
+    try:
+        app(prog_name=name)
+    except DmaskError as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in _PLACE_ERRNOS:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        message = (
+            f"{os.strerror(error.errno)}{where}; make room or choose another folder and run the same command "
+            "again: what was written is whole and kept"
+        )
+    print(f"{name}: error: {message}", file=sys.stderr)
+    sys.exit(2)

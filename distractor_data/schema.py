@@ -1,0 +1,98 @@
+"""Columns, types and file layout of a dataset: the only place that knows a column's name.
+
+Each `<config>/<split>/` folder is a LeRobotDataset v3.0 root and, at the same time, plain Parquet that
+`datasets` reads by itself. Nothing of ours and nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+IMAGE = "observation.image"
+MASK = "observation.mask"
+MASK_SIM = "observation.mask_sim"
+IMAGE_CLEAN = "observation.image_clean"
+STATE = "observation.state"
+ACTION = "action"
+REWARD = "next.reward"
+DONE = "next.done"
+EPISODE = "episode_index"
+FRAME = "frame_index"
+INDEX = "index"
+TASK = "task_index"
+TIMESTAMP = "timestamp"
+
+IMAGE_COLUMNS = (IMAGE, MASK, MASK_SIM, IMAGE_CLEAN)
+MASK_COLUMNS = (MASK, MASK_SIM)
+VECTOR_COLUMNS = (STATE, ACTION)
+_SCALARS = {
+    REWARD: "float32",
+    DONE: "bool",
+    TIMESTAMP: "float32",
+    FRAME: "int64",
+    EPISODE: "int64",
+    INDEX: "int64",
+    TASK: "int64",
+}
+
+INFO = "meta/info.json"
+STATS = "meta/stats.json"
+TASKS = "meta/tasks.parquet"
+DMASK = "meta/dmask.json"
+CHECKSUMS = "meta/checksums.json"
+CHUNK_SIZE = 1000  # files a chunk folder holds at most, as LeRobot counts
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+
+
+def root(directory: str | Path, config: str, split: str) -> Path:
+    """The folder of one config and split: a LeRobotDataset root."""
+    return Path(directory) / config / split
+
+
+def data_file(shard: int) -> str:
+    """Path of a shard's frames, relative to the root."""
+    return DATA_PATH.format(chunk_index=shard // CHUNK_SIZE, file_index=shard % CHUNK_SIZE)
+
+
+def episodes_file(shard: int) -> str:
+    """Path of a shard's episode records, relative to the root. Shard k of one belongs to shard k of the other."""
+    return EPISODES_PATH.format(chunk_index=shard // CHUNK_SIZE, file_index=shard % CHUNK_SIZE)
+
+
+def arrow_schema(state_size: int, action_size: int, images: tuple[str, ...] = (IMAGE, MASK)) -> pa.Schema:
+    """Arrow schema of the frames, with the metadata from which `datasets` knows its features.
+
+    `images` names the image columns that are there, in the order of `IMAGE_COLUMNS`.
+    """
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    fields = [pa.field(name, image) for name in IMAGE_COLUMNS if name in images]
+    features: dict[str, Any] = {field.name: {"_type": "Image"} for field in fields}
+    for name, size in ((STATE, state_size), (ACTION, action_size)):
+        fields.append(pa.field(name, pa.list_(pa.float32(), size)))
+        value = {"dtype": "float32", "_type": "Value"}
+        features[name] = {"feature": value, "length": size, "_type": "List"}
+    for name, dtype in _SCALARS.items():
+        fields.append(pa.field(name, pa.bool_() if dtype == "bool" else pa.type_for_alias(dtype)))
+        features[name] = {"dtype": dtype, "_type": "Value"}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema(fields, metadata=metadata)
+
+
+def lerobot_features(schema: pa.Schema, image_size: tuple[int, int]) -> dict[str, Any]:
+    """The `features` of LeRobot's `info.json` for an `arrow_schema`. `image_size` is (height, width)."""
+    features: dict[str, Any] = {}
+    for field in schema:
+        if field.name in IMAGE_COLUMNS:
+            channels = 1 if field.name in MASK_COLUMNS else 3
+            names = ["height", "width", "channels"]
+            features[field.name] = {"dtype": "image", "shape": [*image_size, channels], "names": names}
+        elif field.name in VECTOR_COLUMNS:
+            features[field.name] = {"dtype": "float32", "shape": [field.type.list_size], "names": None}
+        else:
+            features[field.name] = {"dtype": _SCALARS[field.name], "shape": [1], "names": None}
+    return features
