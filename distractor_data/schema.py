@@ -60,7 +60,7 @@ def data_file(shard: int) -> str:
 
 
 def episodes_file(shard: int) -> str:
-    """Path of a shard's episode records, relative to the root. Shard k of one belongs to shard k of the other."""
+    """Path of the episode records of a shard, relative to the root; shard k has one file of each kind."""
     return EPISODES_PATH.format(chunk_index=shard // CHUNK_SIZE, file_index=shard % CHUNK_SIZE)
 
 

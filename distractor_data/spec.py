@@ -1,4 +1,4 @@
-"""What a dataset is: one frozen dataclass that is written beside the data and from which every seed follows."""
+"""What a dataset is: one frozen dataclass, recorded beside the data, from which every seed follows."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class Spec:
                 raise DmaskError(f"--{field} is {getattr(self, field)!r}; choose one of {', '.join(allowed)}")
 
     def seed_sequence(self, episode: int, purpose: Purpose) -> np.random.SeedSequence:
-        """The random stream of one purpose in one episode. The split is part of the key: no episode is in two."""
+        """The random stream of one purpose in one episode; the split is in the key, so no two share one."""
         key = (SPLITS.index(self.split), episode, int(purpose))
         return np.random.SeedSequence(self.seed, spawn_key=key)
 
     def seed32(self, episode: int, purpose: Purpose) -> int:
-        """The same as an unsigned 32-bit integer, for NumPy's `RandomState`, which upstream and dm_control use."""
+        """The same as an unsigned 32-bit integer, for the `RandomState` that upstream and dm_control use."""
         return int(self.seed_sequence(episode, purpose).generate_state(1)[0])
 
     def to_json(self) -> dict[str, Any]:
