@@ -1,0 +1,24 @@
+"""dmask: masked video of agents in front of distractors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distractor_data.dataset import load
+    from distractor_data.errors import DmaskError
+    from distractor_data.generate import generate
+    from distractor_data.spec import Spec
+
+__all__ = ["DmaskError", "Spec", "generate", "load"]
+
+_HOMES = {"load": "dataset", "generate": "generate", "Spec": "spec", "DmaskError": "errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used, so that importing the package costs nothing."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f"distractor_data.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

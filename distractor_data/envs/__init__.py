@@ -1,0 +1,19 @@
+"""Environments: a spec and an episode's number give a seeded environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distractor_data.envs.suite import SuiteEnv
+    from distractor_data.spec import Spec
+
+
+def make(spec: Spec, episode: int) -> SuiteEnv:
+    """The environment of one episode, all of its randomness derived from the spec's seed.
+
+    Raises `DmaskError` for an unknown environment, unreadable backgrounds, or a machine without OpenGL.
+    """
+    from distractor_data.envs.suite import SuiteEnv
+
+    return SuiteEnv(spec, episode)

@@ -1,0 +1,144 @@
+"""Reading a dataset, from a folder or from the Hub, as episodes of NumPy arrays. Needs no simulator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distractor_data import schema, storage
+from distractor_data.errors import DmaskError, nearest
+from distractor_data.rollout import Episode
+from distractor_data.spec import full_name
+
+
+class Episodes(Sequence[Episode]):
+    """The episodes of one config and split. Each is read and decoded when it is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.records: list[dict[str, Any]] = [
+            {key: value for key, value in row.items() if not key.startswith("stats/")}
+            for row in storage.read_episodes(root).to_pylist()
+        ]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Episode]: ...
+    def __getitem__(self, index: int | slice) -> Episode | list[Episode]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._read(self.records[index])
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[index] for index in range(len(self)))
+
+    def _read(self, record: dict[str, Any]) -> Episode:
+        shard = record["data/chunk_index"] * schema.CHUNK_SIZE + record["data/file_index"]
+        path = self.root / schema.data_file(shard)
+        rows = _rows(path, record["dataset_from_index"], record["dataset_to_index"])
+        info = {key: value for key, value in record.items() if "/" not in key and not key.startswith("dataset_")}
+        masks = {
+            name: storage.decode_images(rows[name]) > 127 if name in rows.column_names else None
+            for name in schema.MASK_COLUMNS
+        }
+        mask = masks[schema.MASK]
+        if mask is None:
+            raise DmaskError(f"{path} has no column {schema.MASK}; run `dmask mask` on the dataset")
+        return Episode(
+            image=storage.decode_images(rows[schema.IMAGE]),
+            mask=mask,
+            mask_sim=masks[schema.MASK_SIM],
+            image_clean=(
+                storage.decode_images(rows[schema.IMAGE_CLEAN]) if schema.IMAGE_CLEAN in rows.column_names else None
+            ),
+            state=_vectors(rows[schema.STATE]),
+            action=_vectors(rows[schema.ACTION]),
+            reward=rows[schema.REWARD].to_numpy(),
+            done=rows[schema.DONE].to_numpy(),
+            info=info,
+        )
+
+
+def load(source: str | Path, env: str | None = None, split: str = "train", revision: str | None = None) -> Episodes:
+    """Episodes of a dataset: `source` is a folder, or `org/name` on the Hub, of which one split is fetched.
+
+    `env` may be a short name; without it the dataset's only or default config is taken. Raises `DmaskError`
+    where the folder, the config or the split isn't there.
+    """
+    return Episodes(locate(source, env, split, revision))
+
+
+def locate(source: str | Path, env: str | None = None, split: str = "train", revision: str | None = None) -> Path:
+    """The local folder of one config and split, fetched from the Hub where `source` is a repository."""
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = _fetch(str(source), full_name(env) if env else None, split, revision)
+    found = configs(folder)
+    if not found:
+        raise DmaskError(f"{folder} holds no dataset; give the folder that `dmask generate` wrote")
+    config = full_name(env) if env else default_config(list(found))
+    if config not in found:
+        close = nearest(config, found)
+        raise DmaskError(f"{folder} has no {config}{close} (it has {', '.join(found)})")
+    if split not in found[config]:
+        raise DmaskError(f"{folder} has no split {split!r} of {config} (it has {', '.join(found[config])})")
+    return schema.root(folder, config, split)
+
+
+def configs(directory: str | Path) -> dict[str, list[str]]:
+    """Config → its splits, of what a folder holds, in sorted order (`train` before `test`)."""
+    found: dict[str, list[str]] = {}
+    for info in sorted(Path(directory).glob(f"*/*/{schema.INFO}")):
+        config, split = info.parts[-4:-2]
+        found.setdefault(config, []).append(split)
+    return {config: sorted(splits, reverse=True) for config, splits in found.items()}
+
+
+def default_config(names: list[str]) -> str:
+    """The config that `load_dataset` takes when none is named: walker-run, else the first."""
+    return "walker-run" if "walker-run" in names else names[0]
+
+
+def _fetch(repo: str, config: str | None, split: str, revision: str | None) -> Path:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise DmaskError(f"{repo}: no such folder, nor a name on the Hub (org/name); generate it first")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["README.md", f"{config or '*'}/{split}/*"]
+    try:
+        return Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DmaskError(f"{repo}: no such folder, and the Hub didn't give it ({reason})") from error
+
+
+def _rows(path: Path, start: int, stop: int) -> pa.Table:
+    """Rows whose `index` is in [start, stop): whole row groups, because none holds two episodes."""
+    try:
+        file = pq.ParquetFile(path)
+        first = file.read_row_group(0, columns=[schema.INDEX])[schema.INDEX][0].as_py()
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        edges = first + np.cumsum([0, *sizes])
+        picked = [group for group in range(len(sizes)) if edges[group] < stop and edges[group + 1] > start]
+        table = file.read_row_groups(picked)
+        offset = start - int(edges[picked[0]])
+        return table.slice(offset, stop - start)
+    except (pa.ArrowInvalid, OSError, IndexError) as error:
+        raise DmaskError(f"{path} can't be read ({str(error).splitlines()[0]}); run `dmask verify`") from error
+
+
+def _vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """A fixed-size list column as (N, size) float32."""
+    array = column.combine_chunks()
+    return array.flatten().to_numpy().reshape(len(array), -1)

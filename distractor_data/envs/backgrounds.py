@@ -1,0 +1,199 @@
+"""Where background frames come from: folders of frames (DAVIS layout), video files, or made on the spot."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+
+from distractor_data.errors import DmaskError
+from distractor_data.spec import SYNTHETIC
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+# Names that hold the videos of one split.
+SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("val", "validation", "test")}
+
+
+class Backgrounds(ABC):
+    """A set of videos in two parts, one for each split."""
+
+    @abstractmethod
+    def videos(self, split: str) -> list[str]:
+        """Names of the split's videos, in an order that never changes."""
+
+    @abstractmethod
+    def length(self, split: str, video: str) -> int:
+        """Number of frames in a video."""
+
+    @abstractmethod
+    def frames(self, split: str, video: str, first: int, last: int, size: int) -> np.ndarray:
+        """Frames `first` to `last`, both included, resized to a square: (N, size, size, 3) uint8."""
+
+    def digest(self) -> str:
+        """What the set is made of, as a short hash: same digest, same videos."""
+        return ""
+
+
+def open_backgrounds(source: str) -> Backgrounds:
+    """`synthetic`, or a folder of video folders or of video files. Raises `DmaskError` where it holds none."""
+    if source == SYNTHETIC:
+        from distractor_data.envs.synthetic import SyntheticVideos
+
+        return SyntheticVideos()
+    folder = Path(source)
+    if not folder.is_dir():
+        raise DmaskError(
+            f"--backgrounds {source}: no such folder; give a folder of videos, or 'synthetic', which needs none"
+        )
+    backgrounds = VideoFolder(folder)
+    if not any(backgrounds.by_split.values()):
+        raise DmaskError(
+            f"--backgrounds {source}: no videos in it; give a folder of folders of frames "
+            f"(video/00000.jpg …) or of video files ({', '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+    return backgrounds
+
+
+class VideoFolder(Backgrounds):
+    """Videos in a folder, each a folder of frames or a video file.
+
+    The splits are its subfolders `train` and `val`, if it has them; upstream's lists of DAVIS 2017, if the names
+    are DAVIS's; else every fifth video, in the order of their names, is the test split's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.by_split = {split: _split_videos(folder, split) for split in SPLIT_FOLDERS}
+
+    def videos(self, split: str) -> list[str]:
+        return list(self.by_split[split])
+
+    def length(self, split: str, video: str) -> int:
+        path = self.by_split[split][video]
+        return len(_frame_files(path)) if path.is_dir() else _count_frames(path)
+
+    def frames(self, split: str, video: str, first: int, last: int, size: int) -> np.ndarray:
+        path = self.by_split[split][video]
+        if path.is_dir():
+            files = _frame_files(path)[first : last + 1]
+            return np.stack([_resize(_read_image(file), size) for file in files])
+        return _decode_frames(path, first, last, size)
+
+    def digest(self) -> str:
+        """Hash of the splits' names, files and file sizes; contents are not read."""
+        content = hashlib.sha256()
+        for split, videos in self.by_split.items():
+            for name, path in videos.items():
+                for file in _frame_files(path) if path.is_dir() else [path]:
+                    content.update(f"{split}/{name}/{file.name}:{file.stat().st_size}\n".encode())
+        return content.hexdigest()[:16]
+
+
+def _split_videos(folder: Path, split: str) -> dict[str, Path]:
+    """Name → path of one split's videos."""
+    for name in SPLIT_FOLDERS[split]:
+        if (folder / name).is_dir():
+            return _videos_in(folder / name)
+    if any((folder / name).is_dir() for names in SPLIT_FOLDERS.values() for name in names):
+        return {}  # it has a folder for the other split only
+    found = _videos_in(folder)
+    from distractor_data.envs.upstream import DAVIS_VIDEOS
+
+    davis = {name: found[name] for name in DAVIS_VIDEOS[split] if name in found}
+    if davis or any(name in found for names in DAVIS_VIDEOS.values() for name in names):
+        return davis
+    return {name: path for rank, (name, path) in enumerate(found.items()) if (rank % 5 == 4) == (split == "test")}
+
+
+def _videos_in(folder: Path) -> dict[str, Path]:
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return {
+        path.name: path
+        for path in paths
+        if (path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()) or (path.is_dir() and _frame_files(path))
+    }
+
+
+@functools.lru_cache(maxsize=256)
+def _frame_files(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    return [folder / name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _read_image(path: Path) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DmaskError(f"background frame {path} can't be read; replace or delete it ({error})") from error
+
+
+def _resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Stretch to a square, as upstream does."""
+    import cv2
+
+    shrinks = min(image.shape[:2]) > size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+@functools.lru_cache(maxsize=4096)
+def _count_frames(path: Path) -> int:
+    """Number of frames in a video file, counted by its packets: containers don't always say, or say it wrong."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            count = sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+    except (av.error.FFmpegError, IndexError) as error:
+        raise DmaskError(f"background video {path} can't be read; replace or delete it ({error})") from error
+    if not count:
+        raise DmaskError(f"background video {path} has no frames; replace or delete it")
+    return count
+
+
+def _decode_frames(path: Path, first: int, last: int, size: int) -> np.ndarray:
+    import av
+
+    frames: list[np.ndarray] = []
+    try:
+        with av.open(str(path)) as container:
+            for index, frame in enumerate(container.decode(video=0)):
+                if index > last:
+                    break
+                if index >= first:
+                    frames.append(_resize(frame.to_ndarray(format="rgb24"), size))
+    except av.error.FFmpegError as error:
+        raise DmaskError(f"background video {path} can't be read; replace or delete it ({error})") from error
+    if len(frames) != last - first + 1:
+        raise DmaskError(f"background video {path} ends after {first + len(frames)} frames; replace or delete it")
+    return np.stack(frames)
+
+
+class VideoPath:
+    """Which frame stands behind the agent at each step: a random start, then back and forth, as upstream."""
+
+    def __init__(self, length: int, start: int, direction: int) -> None:
+        self.length, self.index, self.direction = length, start, direction
+
+    def advance(self) -> int:
+        """The next frame's index. Like upstream, both ends are shown twice."""
+        self.index += self.direction
+        if self.index <= 0:
+            self.index, self.direction = 0, 1
+        if self.index >= self.length:
+            self.index, self.direction = self.length - 1, -1
+        return self.index
+
+    def span(self, steps: int) -> tuple[int, int]:
+        """First and last index that the next `steps` steps touch, the present one included."""
+        twin = VideoPath(self.length, self.index, self.direction)
+        visited = {twin.index, *(twin.advance() for _ in range(min(steps, 2 * self.length + 2)))}
+        return min(visited), max(visited)

@@ -1,0 +1,259 @@
+"""Distracting Control Suite: dm_control's tasks, upstream's camera and colour, our background and renderer."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distractor_data.envs import rendering  # sets up OpenGL, so before dm_control
+
+# isort: split
+import cv2
+from dm_control import suite
+from dm_control.rl import control
+
+from distractor_data.envs import upstream
+from distractor_data.envs.backgrounds import Backgrounds, VideoPath, open_backgrounds
+from distractor_data.errors import DmaskError
+from distractor_data.spec import Purpose, Spec
+
+_UNBOUNDED = 1e6  # a larger action range is no range: actions of such a task (lqr) are taken as they are
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one instant shows, before the action taken there."""
+
+    image: np.ndarray  # (H, W, 3) uint8
+    mask: np.ndarray  # (H, W) bool, the agent
+    state: np.ndarray  # (S,) float32, the suite's observation flattened in sorted key order
+    image_clean: np.ndarray | None  # (H, W, 3) uint8, the same instant without any distractor
+
+
+class BackgroundEnv(control.Environment):
+    """Plays a video in the skybox, with upstream's semantics and its order of random draws.
+
+    It also remembers the camera's undistracted pose, which upstream's camera process overwrites further out.
+    """
+
+    def __init__(
+        self,
+        env: control.Environment,
+        backgrounds: Backgrounds,
+        split: str,
+        seed: int,
+        dynamic: bool,
+        num_videos: int | None,
+        ground_plane_alpha: float,
+        steps: int,
+    ) -> None:
+        self._env = env
+        self.dynamic = dynamic
+        random = np.random.RandomState(seed)
+        videos = backgrounds.videos(split)
+        if not videos:
+            raise DmaskError(f"the backgrounds have no videos for split {split!r}; add some, or use 'synthetic'")
+        if num_videos is not None and num_videos > len(videos):
+            raise DmaskError(
+                f"this difficulty draws from {num_videos} videos and the backgrounds have {len(videos)} for split "
+                f"{split!r}; add videos or choose difficulty hard, which takes any number"
+            )
+        # The draws are those of upstream's _reset_background, one for one.
+        self.video = str(random.choice(videos[:num_videos]))
+        length = backgrounds.length(split, self.video)
+        still = None if dynamic else int(random.choice(length))
+        start = int(random.choice(length if dynamic else 1))
+        self.path = VideoPath(length if dynamic else 1, start, int(random.choice([-1, 1])))
+        self.first, last = (still, still) if still is not None else self.path.span(steps)
+        self._frames = backgrounds.frames(split, self.video, self.first, last, rendering.SKYBOX_SIZE)
+
+        model = env.physics.model
+        env.physics.named.model.mat_rgba["grid", "a"] = ground_plane_alpha
+        texture = rendering.skybox(model.ptr)
+        model.tex_width[texture] = model.tex_height[texture] = rendering.SKYBOX_SIZE
+        address = model.tex_adr[texture]
+        self._texture = model.ptr.tex_data[address : address + self._frames[0].size]
+        self.show()
+
+    @property
+    def frame(self) -> int:
+        """Index of the frame now shown, in its video."""
+        return self.first if not self.dynamic else self.path.index
+
+    def show(self) -> None:
+        """Write the present frame into the model's texture."""
+        self._texture[:] = self._frames[self.frame - self.first].reshape(-1)
+
+    def reset(self) -> Any:
+        time_step = self._env.reset()
+        self._remember_camera()
+        return time_step
+
+    def step(self, action: np.ndarray) -> Any:
+        time_step = self._env.step(action)
+        self._remember_camera()
+        if self.dynamic:
+            self.path.advance()
+            self.show()
+        return time_step
+
+    def _remember_camera(self) -> None:
+        data = self._env.physics.data
+        self.camera_pose = data.cam_xpos.copy(), data.cam_xmat.copy()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+
+class SuiteEnv:
+    """One episode of one task: `reset` once, then `step` until it is done, then `close`."""
+
+    def __init__(self, spec: Spec, episode: int) -> None:
+        domain, task = split_name(spec.env)
+        self.spec, self.episode = spec, episode
+        env = suite.load(
+            domain,
+            task,
+            task_kwargs={"random": spec.seed32(episode, Purpose.TASK), "time_limit": float("inf")},
+        )
+        self.physics = env.physics
+        self.camera = camera_index(domain)
+        self.fps = round(1 / env.control_timestep())
+        self._action_spec = env.action_spec()
+        self.action_size = int(self._action_spec.shape[0])
+        self._clean_model = copy.copy(self.physics.model.ptr) if spec.clean else None
+        self._background: BackgroundEnv | None = None
+        self._env = env if spec.difficulty == "clean" else self._distract(env, domain)
+        self._steps = 0
+        agent = rendering.agent_parts(self.physics.model.ptr)
+        self._renderer = rendering.Renderer(self.physics.model.ptr, self.camera, spec.image_size, agent)
+        self._clean_renderer = (
+            rendering.Renderer(self._clean_model, self.camera, spec.image_size, agent)
+            if self._clean_model and self._background
+            else None
+        )
+
+    def _distract(self, env: control.Environment, domain: str) -> control.Environment:
+        spec, episode = self.spec, self.episode
+        difficulty = spec.difficulty
+        if difficulty == "scale-easy-video-hard":
+            scale, num_videos = upstream.DIFFICULTY_SCALE["easy"], upstream.DIFFICULTY_NUM_VIDEOS["hard"]
+        else:
+            scale, num_videos = (
+                upstream.DIFFICULTY_SCALE[difficulty],
+                upstream.DIFFICULTY_NUM_VIDEOS[difficulty],
+            )
+        plane = upstream.get_background_kwargs(domain, num_videos, spec.dynamic, None)["ground_plane_alpha"]
+        self._background = BackgroundEnv(
+            env,
+            _backgrounds(spec.backgrounds),
+            spec.split,
+            spec.seed32(episode, Purpose.BACKGROUND),
+            spec.dynamic,
+            num_videos,
+            plane,
+            spec.steps,
+        )
+        env = upstream.DistractingCameraEnv(
+            self._background,
+            self.camera,
+            seed=spec.seed32(episode, Purpose.CAMERA),
+            **upstream.get_camera_kwargs(domain, scale, spec.dynamic),
+        )
+        return upstream.DistractingColorEnv(
+            env, seed=spec.seed32(episode, Purpose.COLOR), **upstream.get_color_kwargs(scale, spec.dynamic)
+        )
+
+    @property
+    def background(self) -> str:
+        """Name of the video behind the agent; empty without one."""
+        return self._background.video if self._background else ""
+
+    @property
+    def background_frame(self) -> int:
+        """Index of the video's frame shown now; -1 without a video."""
+        return self._background.frame if self._background else -1
+
+    def reset(self) -> Observation:
+        """Start the episode."""
+        self._steps = 0
+        return self._observe(self._env.reset())
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool]:
+        """Take an action in [-1, 1]^A: the next observation, the reward, and whether the episode is over."""
+        observation, reward, ended = self.step_blind(action)
+        return self._observe(observation), reward, ended
+
+    def step_blind(self, action: np.ndarray) -> tuple[Any, float, bool]:
+        """The same without drawing anything: dm_control's time step in place of the observation."""
+        time_step = self._env.step(self._to_task(action))
+        self._steps += 1
+        ended = time_step.last() or self._steps >= self.spec.steps
+        return time_step, float(time_step.reward or 0.0), bool(ended)
+
+    def close(self) -> None:
+        """Free what the graphics card holds."""
+        self._renderer.close()
+        if self._clean_renderer:
+            self._clean_renderer.close()
+
+    def _to_task(self, action: np.ndarray) -> np.ndarray:
+        low, high = self._action_spec.minimum, self._action_spec.maximum
+        bounded = (high - low) < _UNBOUNDED
+        scaled = low + (np.clip(action, -1, 1).astype(np.float64) + 1) / 2 * (high - low)
+        return np.where(bounded, scaled, action)
+
+    def _observe(self, time_step: Any) -> Observation:
+        data = self.physics.data.ptr
+        if self._background and (self._background.dynamic or self._steps == 0):
+            self._renderer.upload_skybox()
+        image = self._renderer.image(data)
+        mask = self._renderer.mask()
+        clean = None
+        if self._clean_renderer and self._background:
+            distracted = data.cam_xpos.copy(), data.cam_xmat.copy()
+            data.cam_xpos[:], data.cam_xmat[:] = self._background.camera_pose
+            clean = self._clean_renderer.image(data)
+            data.cam_xpos[:], data.cam_xmat[:] = distracted
+        elif self.spec.clean:
+            clean = image
+        return Observation(image, mask, flatten(time_step.observation), clean)
+
+
+def flatten(observation: dict[str, Any]) -> np.ndarray:
+    """The suite's observation as one float32 vector, in sorted key order."""
+    return np.concatenate([np.ravel(observation[key]) for key in sorted(observation)]).astype(np.float32)
+
+
+@functools.cache
+def environments() -> list[str]:
+    """Names of all tasks that upstream's camera process supports, `domain-task`."""
+    # dog-fetch's camera follows a body, which upstream refuses.
+    return sorted(f"{domain}-{task}" for domain, task in suite.ALL_TASKS if (domain, task) != ("dog", "fetch"))
+
+
+def split_name(env: str) -> tuple[str, str]:
+    """`walker-run` → ("walker", "run"). Raises `DmaskError` naming the nearest where there is none."""
+    from distractor_data.errors import nearest
+    from distractor_data.spec import SHORT_NAMES
+
+    if env not in environments():
+        close = nearest(env, [*environments(), *SHORT_NAMES])
+        raise DmaskError(f"--env {env}: no such environment{close} (`dmask envs` lists all)")
+    domain, task = env.split("-", 1)
+    return domain, task
+
+
+def camera_index(domain: str) -> int:
+    """The camera that upstream renders from."""
+    return 2 if domain == "quadruped" else 0
+
+
+@functools.lru_cache(maxsize=4)
+def _backgrounds(source: str) -> Backgrounds:
+    cv2.setNumThreads(1)  # one core a worker
+    return open_backgrounds(source)

@@ -1,0 +1,201 @@
+"""A spec becomes a dataset: episodes are made by workers, and each shard is written as soon as it is full."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distractor_data import engines, meta, schema, storage
+from distractor_data.errors import DmaskError
+from distractor_data.spec import Spec
+
+_MUST_MATCH = ("mujoco", "dm_control", "distracting-control")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one config and split holds after a run, and how fast the run was."""
+
+    root: Path
+    episodes: int
+    frames: int
+    mean_return: float
+    mask_coverage: float  # share of pixels
+    bytes: int
+    made: int  # frames made by this run
+    seconds: float
+
+
+def generate(
+    spec: Spec,
+    directory: str | Path,
+    workers: int | None = None,
+    overwrite: bool = False,
+    on_episode: Callable[[int, bool], None] = lambda frames, made: None,
+) -> Summary:
+    """Write the config and split of a spec into `directory`, going on from what is there.
+
+    `on_episode(frames, made)` is called for each episode, `made` being false for one that was there already.
+    Raises `DmaskError` where the folder holds another spec or another run is writing to it.
+    """
+    started = time.perf_counter()
+    spec, fps = _complete(spec)
+    root = schema.root(directory, spec.env, spec.split)
+    root.mkdir(parents=True, exist_ok=True)
+    with _lock(root):
+        if overwrite:
+            _empty(root)
+        _resume(root, spec, fps)
+        made = _fill(root, spec, fps, workers or engines.cores(), on_episode)
+        _close(root)
+    _write_card(directory)
+    return _summarise(root, made, time.perf_counter() - started)
+
+
+def _complete(spec: Spec) -> tuple[Spec, int]:
+    """The spec with its digests, and the environment's frame rate. Finds bad input before anything is written."""
+    from distractor_data import envs, policies
+    from distractor_data.envs.backgrounds import open_backgrounds
+
+    if spec.difficulty != "clean":
+        spec = dataclasses.replace(spec, backgrounds_digest=open_backgrounds(spec.backgrounds).digest())
+    spec = dataclasses.replace(spec, policy_digest=policies.digest(spec.policy))
+    env = envs.make(spec, 0)
+    try:
+        state_size = len(env.reset().state)
+        policies.load(spec.policy, spec.env, state_size, env.action_size)
+        return spec, env.fps
+    finally:
+        env.close()
+
+
+@contextmanager
+def _lock(root: Path) -> Iterator[None]:
+    with open(root / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DmaskError(f"another run is writing to {root}; wait for it or choose another --out") from error
+        yield
+
+
+def _empty(root: Path) -> None:
+    for path in root.iterdir():
+        if path.name != ".lock":
+            storage.remove(path)
+
+
+def _resume(root: Path, spec: Spec, fps: int) -> None:
+    """Make the folder ready to hold this spec, or refuse and say which field differs."""
+    for leftover in root.rglob(".*.tmp"):
+        leftover.unlink()  # of a run that was killed while it wrote
+    if (root / schema.DMASK).exists():
+        record = meta.read_record(root)
+        there = Spec.from_json(record["spec"])
+        choices = "choose another --out, or replace it with --overwrite"
+        if differences := spec.differences(there):
+            raise DmaskError(f"{root} holds data of another spec: {', '.join(differences)}; {choices}")
+        if spec.episodes < there.episodes:
+            raise DmaskError(f"{root} is for {there.episodes} episodes, {spec.episodes} now; {choices}")
+        _refuse_other_versions(root, record["versions"], choices)
+        held = storage.shards(root)
+        grows = spec.episodes > there.episodes
+        if grows and record["mask_source"] != "simulator":
+            raise DmaskError(f"{root} has masks of {record['mask_source']} and can't grow; {choices}")
+        if grows and held and len(storage.read_episodes(root, held[-1])) < storage.episodes_per_shard(spec):
+            storage.disassemble(root, held[-1])
+        if not grows:
+            return
+    elif any(path.name != ".lock" for path in root.iterdir()):
+        raise DmaskError(f"{root} is not empty and holds no dataset; choose another --out")
+    meta.write_record(root, spec, fps)
+
+
+def _refuse_other_versions(root: Path, there: dict[str, str], choices: str) -> None:
+    now = meta.versions()
+    changed = [
+        f"{name} ({there.get(name)} there, {now[name]} now)" for name in _MUST_MATCH if there.get(name) != now[name]
+    ]
+    if changed:
+        raise DmaskError(f"{root} was made with other versions: {', '.join(changed)}; {choices}")
+
+
+def _fill(root: Path, spec: Spec, fps: int, workers: int, on_episode: Callable[[int, bool], None]) -> int:
+    """Make what is missing. Returns the number of frames made."""
+    size = storage.episodes_per_shard(spec)
+    wanted = [range(start, min(start + size, spec.episodes)) for start in range(0, spec.episodes, size)]
+    done, index = 0, 0
+    for shard in storage.shards(root):
+        held = storage.read_episodes(root, shard)
+        if len(held) < len(wanted[shard]):
+            break  # the split grew; this shard's episodes are among the parts, too
+        done, index = done + 1, held["dataset_to_index"][-1].as_py()
+        for length in held["length"].to_pylist():
+            on_episode(length, False)
+    missing = []
+    for episode in (episode for shard in wanted[done:] for episode in shard):
+        if storage.part_complete(root, episode):
+            on_episode(storage.part_length(root, episode), False)
+        else:
+            missing.append(episode)
+    made, task = 0, spec.env
+
+    def collect() -> None:
+        nonlocal done, index
+        while done < len(wanted) and all(storage.part_complete(root, episode) for episode in wanted[done]):
+            index = storage.assemble(root, done, wanted[done], index, task)
+            done += 1
+            meta.refresh(root)
+
+    collect()
+    work = functools.partial(_make_episode, spec, root, fps)
+    for _, length in engines.run_local(work, missing, min(workers, max(1, len(missing)))):
+        made += length
+        on_episode(length, True)
+        collect()
+    return made
+
+
+def _make_episode(spec: Spec, root: Path, fps: int, episode: int) -> int:
+    """In a worker: make one episode and store it. Returns its number of frames."""
+    from distractor_data.rollout import rollout
+
+    result = rollout(spec, episode)
+    storage.write_part(root, result, fps)
+    return len(result)
+
+
+def _close(root: Path) -> None:
+    parts = root / storage.PARTS
+    if parts.exists():
+        storage.remove(parts)
+    meta.refresh(root)
+
+
+def _write_card(directory: str | Path) -> None:
+    from cards.dataset import write_card
+
+    write_card(Path(directory))
+
+
+def _summarise(root: Path, made: int, seconds: float) -> Summary:
+    episodes: dict[str, Any] = storage.read_episodes(root).to_pydict()
+    frames = sum(episodes["length"])
+    covered = sum(share * n for share, n in zip(episodes["mask_coverage"], episodes["length"], strict=True))
+    return Summary(
+        root=root,
+        episodes=len(episodes["length"]),
+        frames=frames,
+        mean_return=sum(episodes["return"]) / len(episodes["return"]),
+        mask_coverage=covered / frames,
+        bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")),
+        made=made,
+        seconds=seconds,
+    )

@@ -1,0 +1,87 @@
+"""One episode: environment × policy × seed → arrays. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from distractor_data import envs, policies
+from distractor_data.spec import Purpose, Spec
+
+
+@dataclass
+class Episode:
+    """One episode of T frames; row t is what was seen, what was done there, and what came of it."""
+
+    image: np.ndarray  # (T, H, W, 3) uint8
+    mask: np.ndarray  # (T, H, W) bool, the agent
+    state: np.ndarray  # (T, S) float32
+    action: np.ndarray  # (T, A) float32 in [-1, 1]
+    reward: np.ndarray  # (T,) float32
+    done: np.ndarray  # (T,) bool
+    info: dict[str, Any] = field(default_factory=dict)  # the episode's record, as in meta/episodes
+    image_clean: np.ndarray | None = None  # (T, H, W, 3) uint8
+    mask_sim: np.ndarray | None = None  # (T, H, W) bool, the simulator's, where `mask` is a model's
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+def rollout(spec: Spec, episode: int) -> Episode:
+    """Run one episode of a spec. The same arguments give the same arrays."""
+    env = envs.make(spec, episode)
+    try:
+        return _run(spec, episode, env)
+    finally:
+        env.close()
+
+
+def _run(spec: Spec, episode: int, env: Any) -> Episode:
+    rng = np.random.Generator(np.random.PCG64(spec.seed_sequence(episode, Purpose.POLICY)))
+    observation = env.reset()
+    policy = policies.load(spec.policy, spec.env, len(observation.state), env.action_size)
+    first_frame = env.background_frame
+    observations, actions, rewards = [], [], []
+    done = False
+    while not done:
+        action = policy.act(observation.state, rng)
+        if spec.noise:
+            action = action + rng.normal(0, spec.noise, env.action_size)
+        action = np.clip(action, -1, 1).astype(np.float32)
+        observations.append(observation)
+        actions.append(action)
+        observation, reward, done = env.step(action)
+        rewards.append(reward)
+    dones = np.zeros(len(actions), bool)
+    dones[-1] = True
+    mask = np.stack([seen.mask for seen in observations])
+    reward = np.array(rewards, np.float32)
+    return Episode(
+        image=np.stack([seen.image for seen in observations]),
+        mask=mask,
+        state=np.stack([seen.state for seen in observations]),
+        action=np.stack(actions),
+        reward=reward,
+        done=dones,
+        image_clean=np.stack([seen.image_clean for seen in observations]) if spec.clean else None,
+        info={
+            "episode_index": episode,
+            "length": len(actions),
+            "seed": spec.seed32(episode, Purpose.TASK),
+            "return": float(reward.sum(dtype=np.float64)),
+            "background": env.background,
+            "background_frame": first_frame,
+            "box": box(mask[0]),
+            "mask_coverage": float(mask.mean()),
+        },
+    )
+
+
+def box(mask: np.ndarray) -> list[int]:
+    """Smallest box around a mask (H, W), as x0, y0, x1, y1 in pixels, the last ones excluded; empty: zeros."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return [0, 0, 0, 0]
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]

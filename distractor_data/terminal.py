@@ -1,0 +1,78 @@
+"""What a person sees while a command runs and after it: progress bars and tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from distractor_data.generate import Summary
+    from distractor_data.spec import Spec
+
+
+@contextmanager
+def episode_progress(name: str, episodes: int) -> Iterator[Callable[[int, bool], None]]:
+    """A bar over episodes with frames/s and the time left; yields what to call for each episode."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("episodes  {task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=episodes, rate="")
+        started, frames_made = time.perf_counter(), 0
+
+        def on_episode(frames: int, made: bool) -> None:
+            nonlocal frames_made
+            if not made:  # it was there already, and says nothing about the speed
+                progress.update(task, total=(progress.tasks[0].total or 0) - 1, description=f"{name} (resumed)")
+                return
+            frames_made += frames
+            rate = frames_made / (time.perf_counter() - started)
+            progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
+
+        yield on_episode
+
+
+def print_summary(summary: Summary, spec: Spec, out: Path) -> None:
+    """The closing table of `dmask generate` and the line that loads the result."""
+    table = Table(show_header=False, box=None)
+    rate = f"{summary.made / summary.seconds:.1f} frames/s" if summary.made else "all were there already"
+    for name, value in (
+        ("episodes", f"{summary.episodes:,}"),
+        ("frames", f"{summary.frames:,}"),
+        ("mean return", f"{summary.mean_return:.1f}"),
+        ("mask coverage", f"{summary.mask_coverage:.2%} of the pixels"),
+        ("size", f"{summary.bytes / 1e6:,.1f} MB"),
+        ("made now", f"{summary.made:,} frames in {summary.seconds:.1f} s, {rate}"),
+    ):
+        table.add_row(name, value)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{spec.env} {spec.split} → {summary.root}", markup=False)
+    console.print(table)
+    console.print(f'load_dataset("{out}", "{spec.env}", split="{spec.split}")', markup=False)
+
+
+def print_verified(counts: dict[str, int]) -> None:
+    """One line for each config and split whose checksums were compared."""
+    console = Console(soft_wrap=True, highlight=False)
+    for name, count in counts.items():
+        console.print(f"{name}: {count} files as they were written", markup=False)
