@@ -1,0 +1,296 @@
+"""The dataset card: all of it is read from the folder it describes, so it can be made again at any time."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from distractor_data import schema
+from distractor_data.errors import DmaskError
+from distractor_data.spec import SPLITS, SYNTHETIC, Spec
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+README = "README.md"
+SHEET = "contact_sheet.png"
+DEFAULT_CONFIG = "walker-run"
+PRETTY_NAME = "Distracting Control, masked"
+TAGS = ["LeRobot", "robotics", "reinforcement-learning", "image-segmentation", "latent-action-models"]
+SYNTHETIC_LICENSE = "cc-by-4.0"
+MEANINGS = {
+    schema.IMAGE: "what the camera shows before the action",
+    schema.MASK: "the agent: 255 on it, 0 elsewhere",
+    schema.MASK_SIM: "the simulator's mask of the agent",
+    schema.IMAGE_CLEAN: "the same instant without any distractor",
+    schema.STATE: "proprioception: the observation of the suite, flattened in sorted key order",
+    schema.ACTION: "taken at this observation, each entry in [-1, 1]",
+    schema.REWARD: "the reward that followed",
+    schema.DONE: "whether the episode ended with it",
+    schema.TIMESTAMP: "seconds since the episode began",
+    schema.FRAME: "number of the frame in its episode",
+    schema.EPISODE: "number of the episode",
+    schema.INDEX: "number of the frame in the split",
+    schema.TASK: "row of `meta/tasks.parquet`",
+}
+_SIZES = [(10**exponent, f"{10 ** (exponent % 3)}{'KMBT'[exponent // 3 - 1]}") for exponent in range(3, 13)]
+_KEPT = re.compile(r"<!-- keep (?P<name>\S+) -->(?P<text>.*?)<!-- /keep -->", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One config and split as its `meta/` folder describes it; the data files need not be there."""
+
+    config: str
+    split: str
+    root: Path
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return json.loads((self.root / schema.INFO).read_text())
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return json.loads((self.root / schema.DMASK).read_text())
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.stat().st_size for file in (self.root / "data").rglob("*.parquet"))
+
+    def mean(self, column: str) -> float | None:
+        """Mean over the episodes of a number in `meta/episodes`; None where it was not measured."""
+        files = sorted((self.root / "meta/episodes").rglob("*.parquet"))
+        tables = [pq.read_table(file, partitioning=None) for file in files]
+        columns = [table[column].to_numpy() for table in tables if column in table.column_names]
+        values = np.concatenate(columns).astype(np.float64) if columns else np.empty(0)
+        values = values[~np.isnan(values)]
+        return float(values.mean()) if len(values) else None
+
+
+def parts(directory: str | Path) -> list[Part]:
+    """Every config and split of the folder, `train` before `test`."""
+    found = Path(directory).glob(f"*/*/{schema.INFO}")
+    roots = sorted((file.parent.parent for file in found), key=lambda r: (r.parent.name, r.name != SPLITS[0]))
+    return [Part(root.parent.name, root.name, root) for root in roots if root.name in SPLITS]
+
+
+def license_of(found: list[Part], license: str | None = None) -> str | None:
+    """The licence given, or the one that synthetic backgrounds allow, or None where a person must decide."""
+    synthetic = all(part.record["spec"]["backgrounds"] == SYNTHETIC for part in found)
+    return license or (SYNTHETIC_LICENSE if synthetic else None)
+
+
+def write_card(directory: str | Path, repo_id: str | None = None, license: str | None = None) -> Path:
+    """Write `DIR/README.md`, and beside it the pictures it shows, from what lies in the folder.
+
+    `repo_id` is the name that the loading lines use (default: the folder's). Hand-written text between
+    `<!-- keep NAME -->` and `<!-- /keep -->` stays as it is. Raises `DmaskError` where no dataset is.
+    """
+    found = parts(directory)
+    for part in found:
+        write_sheet(part)
+    path = Path(directory) / README
+    text = render(directory, found, repo_id, license)
+    temporary = path.with_name(f".{README}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def render(directory: str | Path, found: list[Part], repo_id: str | None, license: str | None) -> str:
+    """The text of the card for `found`; what was hand-written in `DIR/README.md` is taken over."""
+    if not found:
+        raise DmaskError(f"{directory} holds no dataset; make one with `dmask generate --out {directory}`")
+    from huggingface_hub import DatasetCard
+
+    path = Path(directory) / README
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    kept = {match["name"]: match["text"] for match in _KEPT.finditer(old)}
+    used: set[str] = set()
+
+    def keep(name: str) -> str:
+        used.add(name)
+        return f"<!-- keep {name} -->{kept.get(name, chr(10))}<!-- /keep -->"
+
+    template = Path(__file__).with_name("dataset.md").read_text(encoding="utf-8")
+    values = _values(found, repo_id or Path(directory).resolve().name)
+    card = DatasetCard.from_template(
+        _yaml(found, license_of(found, license)), template_str=template, keep=keep, repo_id=repo_id, **values
+    )
+    extra = "".join(f"\n{keep(name)}\n" for name in kept if name not in used)
+    return str(card).rstrip("\n") + "\n" + extra
+
+
+def default_config(found: list[Part]) -> str:
+    """The config that `load_dataset(name)` gives."""
+    configs = [part.config for part in found]
+    return DEFAULT_CONFIG if DEFAULT_CONFIG in configs else configs[0]
+
+
+def command(spec: Spec) -> str:
+    """The `dmask generate` line that makes the data of a spec."""
+    words = ["dmask", "generate", "--env", spec.env, "--split", spec.split, "--episodes", str(spec.episodes)]
+    words += ["--seed", str(spec.seed)]
+    for field in ("steps", "image_size", "difficulty", "backgrounds", "policy", "noise"):
+        if getattr(spec, field) != getattr(Spec(), field):
+            words += [f"--{field.replace('_', '-')}", str(getattr(spec, field))]
+    words += [] if spec.dynamic else ["--static"]
+    words += ["--clean"] if spec.clean else []
+    return shlex.join(words)
+
+
+def features(info: dict[str, Any]) -> Features:
+    """The `datasets` features of the columns that LeRobot's `info.json` lists."""
+    from datasets import Features, Image, List, Value
+
+    made: dict[str, Any] = {}
+    for name, feature in info["features"].items():
+        if name in schema.IMAGE_COLUMNS:
+            made[name] = Image()
+        elif name in schema.VECTOR_COLUMNS:
+            made[name] = List(Value(feature["dtype"]), length=feature["shape"][0])
+        else:
+            made[name] = Value(feature["dtype"])
+    return Features(made)
+
+
+def _yaml(found: list[Part], license: str | None) -> Any:
+    """The card's metadata: what the Hub shows and what `datasets` reads the files by."""
+    from datasets import DatasetInfo, SplitDict, SplitInfo
+    from datasets.info import DatasetInfosDict
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCardData
+
+    frames = sum(part.info["total_frames"] for part in found)
+    data = DatasetCardData(
+        pretty_name=PRETTY_NAME,
+        license=license,
+        tags=TAGS,
+        task_categories=["robotics", "reinforcement-learning", "image-segmentation"],
+        size_categories=[_size_category(frames)],
+    )
+    configs: dict[str, dict[str, Any]] = {}
+    infos = {}
+    for config in dict.fromkeys(part.config for part in found):
+        mine = [part for part in found if part.config == config]
+        paths = [{"split": p.split, "path": f"{config}/{p.split}/data/**/*.parquet"} for p in mine]
+        configs[config] = {"data_files": paths}
+        if config == default_config(found):
+            configs[config]["default"] = True
+        splits = [SplitInfo(part.split, part.bytes, part.info["total_frames"]) for part in mine]
+        columns = features(mine[0].info)
+        infos[config] = DatasetInfo(
+            features=columns if all(features(part.info) == columns for part in mine) else None,
+            splits=SplitDict({split.name: split for split in splits}),
+            download_size=sum(part.bytes for part in mine),
+            dataset_size=sum(part.bytes for part in mine),
+        )
+    MetadataConfigs(configs).to_dataset_card_data(data)
+    DatasetInfosDict(infos).to_dataset_card_data(data)
+    return data
+
+
+def _size_category(frames: int) -> str:
+    """The Hub's name of a number of rows: `n<1K`, `1K<n<10K`, …, `n>1T`."""
+    above = [name for bound, name in _SIZES if frames < bound]
+    below = [name for bound, name in _SIZES if frames >= bound]
+    return f"n<{above[0]}" if not below else f"{below[-1]}<n<{above[0]}" if above else f"n>{below[-1]}"
+
+
+def _values(found: list[Part], name: str) -> dict[str, Any]:
+    """What the template's body shows."""
+    rows = [_row(part) for part in found]
+    default = default_config(found)
+    columns = {name: feature for part in found for name, feature in part.info["features"].items()}
+    versions = {
+        ", ".join(f"{package} {version}" for package, version in sorted(part.record["versions"].items()))
+        for part in found
+    }
+    videos = {part.record["spec"]["backgrounds"] for part in found}
+    return {
+        "pretty_name": PRETTY_NAME,
+        "name": name,
+        "default": default,
+        "split": next(part.split for part in found if part.config == default),
+        "episodes": f"{sum(part.info['total_episodes'] for part in found):,}",
+        "frames": f"{sum(part.info['total_frames'] for part in found):,}",
+        "configs": len({part.config for part in found}),
+        "rows": rows,
+        "columns": [
+            {"name": column, "type": _type(column, feature), "meaning": MEANINGS[column]}
+            for column, feature in columns.items()
+        ],
+        "versions": sorted(versions),
+        "videos": ", ".join(sorted(videos)),
+        "masks": sorted({row["mask"] for row in rows}),
+        "pictures": _pictures(found),
+        "papers": Path(__file__).with_name("papers.bib").read_text(encoding="utf-8").strip(),
+    }
+
+
+def _pictures(found: list[Part]) -> list[dict[str, str]]:
+    """One picture per config: of its first split that has one."""
+    pictures = {}
+    for part in found:
+        if (part.root / "meta" / SHEET).exists() and part.config not in pictures:
+            path = f"{part.config}/{part.split}/meta/{SHEET}"
+            pictures[part.config] = {"config": part.config, "split": part.split, "path": path}
+    return list(pictures.values())
+
+
+def _row(part: Part) -> dict[str, Any]:
+    """One line of the table: what was measured, and a dash where nothing was."""
+
+    def show(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    info, record = part.info, part.record
+    height, width, _ = info["features"][schema.IMAGE]["shape"]
+    return {
+        "config": part.config,
+        "split": part.split,
+        "episodes": f"{info['total_episodes']:,}",
+        "frames": f"{info['total_frames']:,}",
+        "size": f"{height}×{width}",
+        "mean_return": show(part.mean("return"), ".1f"),
+        "expert": show(record.get("expert_return"), ".1f"),
+        "mask": record["mask"]["source"],
+        "coverage": show(part.mean("coverage"), ".1%"),
+        "iou": show(part.mean("iou"), ".3f"),
+        "command": command(Spec.from_json(record["spec"])),
+    }
+
+
+def _type(column: str, feature: dict[str, Any]) -> str:
+    if column in schema.IMAGE_COLUMNS:
+        height, width, channels = feature["shape"]
+        return f"image {height}×{width}" + (f"×{channels}" if channels > 1 else "") + ", uint8, lossless"
+    if column in schema.VECTOR_COLUMNS:
+        return f"{feature['dtype']}[{feature['shape'][0]}]"
+    return feature["dtype"]
+
+
+def write_sheet(part: Part, frames: int = 8) -> None:
+    """Write the part's contact sheet into its `meta/`, of frames spread over its first shard."""
+    from PIL import Image
+
+    from distractor_data import report
+
+    files = sorted((part.root / "data").rglob("*.parquet"))
+    if not files:
+        return
+    table = pq.read_table(files[0], columns=[schema.IMAGE, schema.MASK], partitioning=None)
+    table = table.take(np.unique(np.linspace(0, len(table) - 1, frames).round().astype(np.int64)))
+    images, masks = (
+        np.stack([np.asarray(Image.open(BytesIO(cell["bytes"]))) for cell in table[column].to_pylist()])
+        for column in (schema.IMAGE, schema.MASK)
+    )
+    report.contact_sheet(images, masks, part.root / "meta" / SHEET, columns=frames)

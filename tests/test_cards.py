@@ -1,0 +1,103 @@
+"""The dataset card says what is in the folder, `datasets` reads by it, and what hands wrote survives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import small_dataset
+from huggingface_hub import DatasetCard
+from PIL import Image
+
+from cards.dataset import SHEET, write_card
+from distractor_data import report, schema
+from distractor_data.errors import DmaskError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for config in ("cheetah-run", "walker-run"):
+        for split in ("test", "train"):
+            small_dataset.write(tmp_path / "data", config, split, shards=1 if split == "test" else 2)
+    return tmp_path / "data"
+
+
+def test_datasets_reads_the_folder_by_its_card(folder: Path) -> None:
+    write_card(folder)
+    data = datasets.load_dataset(str(folder))  # the default config
+    assert {split: len(rows) for split, rows in data.items()} == {"train": 48, "test": 24}
+    expected = small_dataset.arrays(np.random.default_rng([0, 1, 0]), 12)
+    rows = data["train"].select(range(12, 24))
+    for t, row in enumerate(rows):
+        assert np.array_equal(np.asarray(row[schema.IMAGE]), expected["image"][t])
+        assert np.array_equal(np.asarray(row[schema.MASK]), expected["mask"][t])
+    cheetah = datasets.load_dataset(str(folder), "cheetah-run", split="test", streaming=True)
+    assert sum(1 for _ in cheetah) == 24
+    assert cheetah.features[schema.STATE] == datasets.List(
+        datasets.Value("float32"), length=small_dataset.STATE
+    )
+
+
+def test_metadata_comes_from_the_data(folder: Path) -> None:
+    card = DatasetCard.load(write_card(folder, "org/name"))
+    data = card.data.to_dict()
+    assert [c["config_name"] for c in data["configs"] if c.get("default")] == ["walker-run"]
+    splits = {(i["config_name"], s["name"]): s for i in data["dataset_info"] for s in i["splits"]}
+    assert splits["walker-run", "train"]["num_examples"] == 48
+    files = (folder / "walker-run/train/data").rglob("*.parquet")
+    assert splits["walker-run", "train"]["num_bytes"] == sum(file.stat().st_size for file in files)
+    assert data["size_categories"] == ["n<1K"]
+    assert data["license"] == "cc-by-4.0"
+    assert 'load_dataset("org/name"' in card.text
+    assert "| walker-run | train | 4 | 48 | 16×16 |" in card.text
+    assert DatasetCard(str(card)).data.to_dict() == data
+
+
+def test_only_synthetic_backgrounds_have_a_licence_of_their_own(tmp_path: Path) -> None:
+    small_dataset.write(tmp_path, "walker-run", "train", backgrounds="/videos/DAVIS")
+    path = write_card(tmp_path)
+    assert DatasetCard.load(path).data.license is None
+    assert "/videos" not in path.read_text()
+    assert DatasetCard.load(write_card(tmp_path, license="cc-by-nc-4.0")).data.license == "cc-by-nc-4.0"
+
+
+def test_hand_written_sections_survive(folder: Path) -> None:
+    path = write_card(folder)
+    mine = "<!-- keep about -->\nMade for *us*.\n<!-- /keep -->"
+    own = "<!-- keep ours -->\n## Ours\n<!-- /keep -->"
+    text = path.read_text().replace("<!-- keep about -->\n<!-- /keep -->", mine) + own
+    path.write_text(text)
+    small_dataset.write(folder, "hopper-hop", "train")
+    again = write_card(folder).read_text()
+    assert mine in again
+    assert again.count(own) == 1
+    assert "hopper-hop" in again
+    assert write_card(folder).read_text() == again
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DmaskError, match="holds no dataset"):
+        write_card(tmp_path)
+
+
+def test_contact_sheet_shows_frames_masks_and_overlays(folder: Path, tmp_path: Path) -> None:
+    values = small_dataset.arrays(np.random.default_rng(0), 3)
+    images, masks = values["image"], values["mask"]
+    sheet = np.asarray(Image.open(report.contact_sheet(images, masks, tmp_path / "sheet.png")))
+    scale, gap = 96 // small_dataset.SIZE, report.GAP
+    rows = [sheet[gap + row * (96 + gap) :, gap:][:96:scale, :96:scale] for row in range(3)]
+    assert np.array_equal(rows[0], images[0])
+    assert np.array_equal(rows[1], np.repeat(masks[0][..., None], 3, -1))
+    outside = masks[0] == 0
+    assert np.array_equal(rows[2][outside], images[0][outside])
+    assert (rows[2][~outside, 0] >= images[0][~outside, 0]).all()
+    assert sheet.shape == (3 * (96 + gap) + gap, 3 * (96 + gap) + gap, 3)
+    write_card(folder)
+    assert (folder / "walker-run/train/meta" / SHEET).exists()
