@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distractor_data.dataset import load
     from distractor_data.errors import DmaskError
-    from distractor_data.generate import generate
     from distractor_data.spec import Spec
 
-__all__ = ["DmaskError", "Spec", "generate", "load"]
+__all__ = ["DmaskError", "Spec", "load"]
 
-_HOMES = {"load": "dataset", "generate": "generate", "Spec": "spec", "DmaskError": "errors"}
+_HOMES = {"load": "dataset", "Spec": "spec", "DmaskError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -65,8 +65,8 @@ def generate(
 
     Interrupted, the same command goes on where it stopped.
     """
-    from distractor_data import generate as generation
     from distractor_data import terminal
+    from distractor_data.generate import generate as run
 
     if workers < 0:
         raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
@@ -85,7 +85,7 @@ def generate(
         seed=seed,
     )
     with terminal.episode_progress(spec.env, episodes) as on_episode:
-        summary = generation.generate(spec, out, workers or None, overwrite, on_episode)
+        summary = run(spec, out, workers or None, overwrite, on_episode)
     terminal.print_summary(summary, spec, out)
 
 

@@ -107,8 +107,8 @@ def _resume(root: Path, spec: Spec, fps: int) -> None:
         _refuse_other_versions(root, record["versions"], choices)
         held = storage.shards(root)
         grows = spec.episodes > there.episodes
-        if grows and record["mask_source"] != "simulator":
-            raise DmaskError(f"{root} has masks of {record['mask_source']} and can't grow; {choices}")
+        if grows and record["mask"]["source"] != "simulator":
+            raise DmaskError(f"{root} has masks of {record['mask']['source']} and can't grow; {choices}")
         if grows and held and len(storage.read_episodes(root, held[-1])) < storage.episodes_per_shard(spec):
             storage.disassemble(root, held[-1])
         if not grows:
@@ -188,7 +188,7 @@ def _write_card(directory: str | Path) -> None:
 def _summarise(root: Path, made: int, seconds: float) -> Summary:
     episodes: dict[str, Any] = storage.read_episodes(root).to_pydict()
     frames = sum(episodes["length"])
-    covered = sum(share * n for share, n in zip(episodes["mask_coverage"], episodes["length"], strict=True))
+    covered = sum(share * n for share, n in zip(episodes["coverage"], episodes["length"], strict=True))
     return Summary(
         root=root,
         episodes=len(episodes["length"]),

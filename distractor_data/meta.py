@@ -29,7 +29,7 @@ def write_record(root: Path, spec: Spec, fps: int) -> None:
         {
             "spec": spec.to_json(),
             "fps": fps,
-            "mask_source": "simulator",
+            "mask": {"source": "simulator"},
             "versions": versions(),
         },
     )
@@ -106,7 +106,7 @@ def _read_checksums(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def verify(root: Path) -> int:
-    """Compare every shard with its checksum. Returns the number of files. Raises `DmaskError` naming the first bad one."""
+    """Compare every shard with its checksum and count the files. Raises `DmaskError` naming the first bad one."""
     checksums = _read_checksums(root)
     expected = {
         path for number in storage.shards(root) for path in (schema.data_file(number), schema.episodes_file(number))

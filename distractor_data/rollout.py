@@ -74,7 +74,7 @@ def _run(spec: Spec, episode: int, env: Any) -> Episode:
             "background": env.background,
             "background_frame": first_frame,
             "box": box(mask[0]),
-            "mask_coverage": float(mask.mean()),
+            "coverage": float(mask.mean()),
         },
     )
 

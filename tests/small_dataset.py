@@ -72,9 +72,7 @@ def write(directory: Path, config: str, split: str, shards: int = 2, seed: int =
         "features": schema.lerobot_features(table_schema, (SIZE, SIZE)),
     }
     record = {
-        "spec": Spec(
-            env=config, split=split, episodes=episodes, steps=steps, image_size=SIZE, **spec
-        ).to_json(),
+        "spec": Spec(env=config, split=split, episodes=episodes, steps=steps, image_size=SIZE, **spec).to_json(),
         "versions": {"mujoco": "3.3.0", "dm_control": "1.0.28"},
         "mask": {"source": "simulator"},
     }

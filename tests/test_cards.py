@@ -40,9 +40,7 @@ def test_datasets_reads_the_folder_by_its_card(folder: Path) -> None:
         assert np.array_equal(np.asarray(row[schema.MASK]), expected["mask"][t])
     cheetah = datasets.load_dataset(str(folder), "cheetah-run", split="test", streaming=True)
     assert sum(1 for _ in cheetah) == 24
-    assert cheetah.features[schema.STATE] == datasets.List(
-        datasets.Value("float32"), length=small_dataset.STATE
-    )
+    assert cheetah.features[schema.STATE] == datasets.List(datasets.Value("float32"), length=small_dataset.STATE)
 
 
 def test_metadata_comes_from_the_data(folder: Path) -> None:
