@@ -15,6 +15,7 @@ from distractor_data.spec import SYNTHETIC
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+UPSTREAM_SIZE = 800  # pixels, the edge of the texture into which upstream stretches a frame
 # Names that hold the videos of one split.
 SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("val", "validation", "test")}
 
@@ -137,11 +138,14 @@ def _read_image(path: Path) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Stretch to a square, as upstream does."""
+    """Stretch to upstream's square texture as upstream does, then take the mean over the pixels of a smaller one.
+
+    The mean is what the graphics card's mipmaps hold, so where the card would look at those, nothing changes.
+    """
     import cv2
 
-    shrinks = min(image.shape[:2]) > size
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    texture = cv2.resize(image, (UPSTREAM_SIZE, UPSTREAM_SIZE), interpolation=cv2.INTER_LINEAR)
+    return texture if size == UPSTREAM_SIZE else cv2.resize(texture, (size, size), interpolation=cv2.INTER_AREA)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 
@@ -14,6 +15,7 @@ os.environ.setdefault("LP_NUM_THREADS", "0")
 
 import numpy as np
 
+from distractor_data.envs.backgrounds import UPSTREAM_SIZE
 from distractor_data.errors import DmaskError
 
 NO_GL = (
@@ -26,17 +28,17 @@ try:
 except (ImportError, AttributeError, OSError) as error:
     raise DmaskError(f"{NO_GL} ({str(error).splitlines()[0]})") from error
 
-SKYBOX_SIZE = 256  # pixels; upstream draws 800, which costs time and at most 3 dB (scripts/bench_generate.py)
 SHADOW_SIZE = 512  # pixels; the suite's models ask for 2048
 _MAX_GEOMS = 4000
 
 
 @functools.cache
 def _gl_context() -> mujoco.gl_context.GLContext:
-    """The one OpenGL context of this process, made current. Sizes don't matter: we draw into MuJoCo's buffers."""
+    """The one OpenGL context of this process. Its size doesn't matter: we draw into MuJoCo's own buffers."""
     try:
         context = mujoco.GLContext(64, 64)
         context.make_current()
+        atexit.register(context.free)  # at the interpreter's end it's too late for OpenGL
     except (AttributeError, ImportError, OSError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DmaskError(f"{NO_GL} ({reason})") from error
@@ -52,12 +54,11 @@ class Renderer:
 
     def __init__(self, model: mujoco.MjModel, camera: int, size: int, agent: AgentParts) -> None:
         """`camera` is the camera's index, `size` the edge of the square image in pixels."""
-        _gl_context()
+        _gl_context().make_current()
         model.vis.global_.offwidth = model.vis.global_.offheight = size
         model.vis.quality.shadowsize = SHADOW_SIZE
         self._model, self._agent = model, agent
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, _MAX_GEOMS)
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
@@ -69,10 +70,12 @@ class Renderer:
 
     def upload_skybox(self) -> None:
         """Send the model's skybox texture to the graphics card after its pixels have changed."""
+        _gl_context().make_current()
         mujoco.mjr_uploadTexture(self._model, self._context, self._skybox)
 
     def image(self, data: mujoco.MjData) -> np.ndarray:
         """The camera's image of the state in `data`: (size, size, 3) uint8."""
+        _gl_context().make_current()  # somebody else, dm_control say, may have drawn in this thread
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
@@ -94,9 +97,11 @@ class Renderer:
 
     def close(self) -> None:
         """Free the buffers and textures on the graphics card."""
+        _gl_context().make_current()
         self._context.free()
 
     def _read(self) -> np.ndarray:
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # another renderer's may be bound
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
         return self._pixels[::-1].copy()  # OpenGL's first row is the bottom one
@@ -153,6 +158,18 @@ def _moved_bodies(model: mujoco.MjModel, transmission: int, index: int) -> list[
         elif model.wrap_type[wrap] == wraps.mjWRAP_SITE:
             bodies.append(int(model.site_bodyid[target]))
     return bodies
+
+
+def skybox_size(image_size: int) -> int:
+    """Edge of the background texture in pixels: upstream's 800, halved as often as the picture never shows.
+
+    At 64×64 the graphics card reads upstream's texture at mipmap levels 2 and above, so a texture of 200 pixels
+    gives the same picture (scripts/bench_generate.py prints how close) and a sixteenth of the upload.
+    """
+    size = UPSTREAM_SIZE
+    while size // 2 >= UPSTREAM_SIZE * image_size / 256 and size % 2 == 0:
+        size //= 2
+    return size
 
 
 def skybox(model: mujoco.MjModel) -> int:

@@ -50,6 +50,7 @@ class BackgroundEnv(control.Environment):
         num_videos: int | None,
         ground_plane_alpha: float,
         steps: int,
+        size: int,
     ) -> None:
         self._env = env
         self.dynamic = dynamic
@@ -69,12 +70,12 @@ class BackgroundEnv(control.Environment):
         start = int(random.choice(length if dynamic else 1))
         self.path = VideoPath(length if dynamic else 1, start, int(random.choice([-1, 1])))
         self.first, last = (still, still) if still is not None else self.path.span(steps)
-        self._frames = backgrounds.frames(split, self.video, self.first, last, rendering.SKYBOX_SIZE)
+        self._frames = backgrounds.frames(split, self.video, self.first, last, size)
 
         model = env.physics.model
         env.physics.named.model.mat_rgba["grid", "a"] = ground_plane_alpha
         texture = rendering.skybox(model.ptr)
-        model.tex_width[texture] = model.tex_height[texture] = rendering.SKYBOX_SIZE
+        model.tex_width[texture] = model.tex_height[texture] = size
         address = model.tex_adr[texture]
         self._texture = model.ptr.tex_data[address : address + self._frames[0].size]
         self.show()
@@ -157,6 +158,7 @@ class SuiteEnv:
             num_videos,
             plane,
             spec.steps,
+            rendering.skybox_size(spec.image_size),
         )
         env = upstream.DistractingCameraEnv(
             self._background,
