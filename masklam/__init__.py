@@ -1,0 +1,1 @@
+"""Latent action models from video, with and without the agent's mask: train, probe, evaluate, publish."""

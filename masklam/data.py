@@ -1,0 +1,275 @@
+"""Transitions from a dataset: decoded once into memory-mapped arrays, then gathered by index arithmetic."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+
+from distractor_data import schema
+from distractor_data.errors import DmaskError, nearest
+
+_FORMAT = "1"  # of the cached arrays; part of their key
+
+
+@dataclass(frozen=True)
+class Frames:
+    """All frames of one split, in order, episode after episode."""
+
+    image: Tensor  # (N, H, W, 3) uint8
+    mask: Tensor | None  # (N, H·W/8) uint8, bit-packed
+    action: Tensor  # (N, A) float32
+    episode: Tensor  # (N,) int64, 0 … episodes - 1
+    first: Tensor  # (N,) int64, the first frame of the frame's episode
+    last: Tensor  # (N,) int64, the last one
+    clean: Tensor | None = None  # (N, H, W, 3) uint8, without distractors
+
+    @property
+    def episodes(self) -> int:
+        return int(self.episode[-1]) + 1
+
+    def to(self, device: str | torch.device) -> Frames:
+        """The same arrays on another device."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def transitions(self, episodes: Sequence[int] | None = None) -> Tensor:
+        """Indices t for which t + 1 lies in the same episode, of the given episodes only; (M,) int64."""
+        valid = self.last > torch.arange(len(self.last), device=self.last.device)
+        if episodes is not None:
+            valid &= torch.isin(self.episode, torch.as_tensor(list(episodes), device=valid.device))
+        return valid.nonzero().flatten()
+
+    def observations(self, t: Tensor, stack: int = 1) -> Tensor:
+        """Frames t, t-1, … t-stack+1 on the channels, in [-1, 1]; before the start its first frame repeats.
+
+        (B,) → (B, 3·stack, H, W) float32, channels-last in memory.
+        """
+        if stack == 1:
+            pixels = self.image.index_select(0, t)  # (B, H, W, 3)
+        else:
+            back = torch.arange(stack, device=t.device)
+            index = torch.maximum(t[:, None] - back, self.first[t][:, None])  # (B, stack)
+            pixels = self.image[index].permute(0, 2, 3, 1, 4).flatten(3)  # (B, H, W, 3·stack)
+        return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
+
+    def masks(self, t: Tensor) -> Tensor:
+        """(B,) → (B, 1, H, W) float32 in {0, 1}, 1 on the agent."""
+        assert self.mask is not None
+        return unpack(self.mask.index_select(0, t), self.image.shape[1], self.image.shape[2])
+
+
+def unpack(packed: Tensor, height: int, width: int) -> Tensor:
+    """Undo `numpy.packbits`: (B, H·W/8) uint8 → (B, 1, H, W) float32."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    bits = (packed[:, :, None] >> shifts) & 1
+    return bits.flatten(1)[:, : height * width].reshape(-1, 1, height, width).to(torch.float32)
+
+
+def load(
+    dataset: str,
+    env: str,
+    split: str = "train",
+    image_column: str = schema.IMAGE,
+    mask_column: str | None = None,
+    cache: str | Path | None = None,
+) -> Frames:
+    """The frames of one environment and split, decoded on the first call and memory-mapped after it.
+
+    `dataset` is a folder or a dataset repository of the Hub. Raises `DmaskError` where the dataset, the
+    environment, the split or a column is not there.
+    """
+    root = locate(dataset, env, split)
+    columns = [image_column] + ([mask_column] if mask_column else [])
+    files = sorted(root.glob("data/chunk-*/file-*.parquet"))
+    if not files:
+        raise DmaskError(f"no data files under {root}; generate the dataset again or choose another one")
+    present = pq.read_schema(files[0]).names
+    for column in columns:
+        if column not in present:
+            images = ", ".join(name for name in schema.IMAGE_COLUMNS if name in present)
+            raise DmaskError(f"{dataset} ({env}, {split}) has no column {column!r}; it has {images}")
+    folder = cache_dir(cache) / _key(root, files, columns)
+    if not (folder / "episode.npy").exists():
+        _decode(files, columns, folder)
+    arrays = {
+        # Copy-on-write: torch wants writable memory, and nothing is ever written.
+        path.stem: torch.from_numpy(np.load(path, mmap_mode="c"))
+        for path in sorted(folder.glob("*.npy"))
+    }
+    number = arrays["episode"]
+    lengths = torch.bincount(number)
+    ends = lengths.cumsum(0)
+    return Frames(
+        image=arrays[image_column],
+        mask=arrays[mask_column] if mask_column else None,
+        action=arrays["action"],
+        episode=number,
+        first=(ends - lengths)[number],
+        last=(ends - 1)[number],
+    )
+
+
+def locate(dataset: str, env: str, split: str) -> Path:
+    """The folder of one environment and split; a repository of the Hub is downloaded (that part of it)."""
+    base = Path(dataset)
+    if not base.is_dir():
+        if dataset.count("/") != 1 or dataset.startswith((".", "/", "~")):
+            raise DmaskError(f"no dataset at {dataset}; make one with `dmask generate --out {dataset}`")
+        base = _download(dataset, env, split)
+    root = schema.root(base, env, split)
+    if not root.is_dir():
+        envs = sorted({path.parent.parent.parent.name for path in base.glob(f"*/*/{schema.INFO}")})
+        if env not in envs:
+            known = ", ".join(envs) or "none"
+            raise DmaskError(f"{dataset} has no environment {env!r}{nearest(env, envs)} (it has {known})")
+        raise DmaskError(
+            f"{dataset} has no split {split!r} of {env}; make it with `dmask generate --split {split}`"
+        )
+    return root
+
+
+def _download(repo: str, env: str, split: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                repo, repo_type="dataset", allow_patterns=[f"{env}/{split}/**", f"*/*/{schema.INFO}"]
+            )
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise DmaskError(
+            f"no folder {repo} here and none on the Hub could be read ({error.__class__.__name__})"
+        ) from error
+
+
+def cache_dir(cache: str | Path | None = None) -> Path:
+    """Where decoded arrays lie: the argument, `DMASK_CACHE`, or `dmask` under the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(cache or os.environ.get("DMASK_CACHE") or f"{home}/dmask").expanduser()
+
+
+def _key(root: Path, files: list[Path], columns: list[str]) -> str:
+    """A name that changes with the data's checksums, or with the files where none are recorded."""
+    sums = root / schema.CHECKSUMS
+    if sums.exists():
+        identity = sums.read_text()
+    else:
+        identity = json.dumps([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
+    return hashlib.sha256("\n".join([_FORMAT, *columns, identity]).encode()).hexdigest()[:24]
+
+
+def _decode(files: list[Path], columns: list[str], folder: Path) -> None:
+    """Decode all images once, row group by row group, into `folder`, which appears when it is complete."""
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            start = 0
+            for table in _tables(files, [*columns, schema.ACTION, schema.EPISODE]):
+                stop = start + len(table)
+                for name in table.column_names:
+                    values = _values(table[name], name, pool)
+                    if name not in arrays:
+                        path, shape = temporary / f"{_NAMES.get(name, name)}.npy", (rows, *values.shape[1:])
+                        arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
+                    arrays[name][start:stop] = values
+                start = stop
+        numbers = arrays[schema.EPISODE]
+        numbers[:] = np.cumsum(np.diff(numbers, prepend=numbers[:1]) != 0)
+        for name in columns:
+            if name in schema.MASK_COLUMNS and not arrays[name].any():
+                raise DmaskError(f"{name} is empty on every frame; mask the dataset again with `dmask mask`")
+        arrays.clear()  # unmaps, which writes what is still in memory
+        if not folder.exists():
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+_NAMES = {schema.EPISODE: "episode", schema.ACTION: "action"}
+
+
+def _tables(files: list[Path], columns: list[str]) -> Iterator[pa.Table]:
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=columns)
+
+
+def _values(column: pa.ChunkedArray, name: str, pool: ThreadPoolExecutor) -> np.ndarray:
+    if name in schema.IMAGE_COLUMNS:
+        encoded = column.combine_chunks().field("bytes").to_pylist()
+        images = np.stack(list(pool.map(_pixels, encoded)))
+        if name in schema.MASK_COLUMNS:
+            return np.packbits(images.reshape(len(images), -1) > 127, axis=1)
+        return images
+    if name in schema.VECTOR_COLUMNS:
+        return np.asarray(column.combine_chunks().flatten()).reshape(len(column), -1)
+    return column.to_numpy()
+
+
+def _pixels(encoded: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(encoded)))
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Which transitions a step sees: a function of (seed, step) alone, so that a resumed run goes on exactly.
+
+    Every epoch is one permutation; of each batch of `batch` transitions a process takes every `world`-th.
+    """
+
+    transitions: Tensor  # (M,) int64
+    batch: int
+    seed: int
+    offset: int = 1  # how far ahead the inverse dynamics may look
+    rank: int = 0
+    world: int = 1
+
+    def __call__(self, step: int, last: Tensor) -> tuple[Tensor, Tensor]:
+        """Times t and t + k of a batch, k uniform in 1 … offset within the episode; both (B,) int64."""
+        per_epoch = max(len(self.transitions) // self.batch, 1)
+        epoch, position = divmod(step, per_epoch)
+        order = permutation(len(self.transitions), self.seed, epoch)
+        chosen = order[position * self.batch : (position + 1) * self.batch]
+        if len(chosen) < self.batch:  # fewer transitions than one batch
+            chosen = order[torch.arange(self.batch) % len(order)]
+        t = self.transitions[chosen.to(self.transitions.device)]
+        if self.offset == 1:
+            return t[self.rank :: self.world], (t + 1)[self.rank :: self.world]
+        room = torch.clamp(last[t] - t, max=self.offset)
+        uniform = torch.rand(self.batch, generator=generator(self.seed, 1, step)).to(t.device)
+        k = 1 + (uniform * room).long().clamp(max=room - 1)
+        return t[self.rank :: self.world], (t + k)[self.rank :: self.world]
+
+
+@functools.lru_cache(maxsize=2)
+def permutation(size: int, seed: int, epoch: int) -> Tensor:
+    """The order in which an epoch visits its transitions; (size,) int64."""
+    return torch.randperm(size, generator=generator(seed, 0, epoch))
+
+
+def generator(*key: int) -> torch.Generator:
+    """A CPU generator whose stream is a function of `key`."""
+    seed = int(np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(seed & 0x7FFF_FFFF_FFFF_FFFF)

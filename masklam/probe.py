@@ -1,0 +1,67 @@
+"""How much of the true action is in a latent action: ridge, fitted and reported on different episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+STRENGTHS = tuple(10.0**power for power in range(-6, 2))
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """An affine map on standardised inputs."""
+
+    mean: Tensor  # (d,)
+    scale: Tensor  # (d,)
+    weight: Tensor  # (d, A)
+    bias: Tensor  # (A,)
+    strength: float  # relative to the number of samples
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ((x.double() - self.mean) / self.scale) @ self.weight + self.bias
+
+
+def fit(x: Tensor, y: Tensor, episode: Tensor, strengths: tuple[float, ...] = STRENGTHS) -> Ridge:
+    """Closed-form ridge of y (N, A) on x (N, d); its strength by cross-validation over whole episodes.
+
+    Solves (XᵀX + λ n I) W = XᵀY on standardised x and centred y, in float64.
+    """
+    x, y = x.double(), y.double()
+    mean, bias = x.mean(0), y.mean(0)
+    scale = x.std(0, unbiased=False)
+    scale = torch.where(scale > 1e-8 * (1 + mean.abs()), scale, torch.ones_like(scale))
+    x, y = (x - mean) / scale, y - bias
+    gram, moment = x.T @ x, x.T @ y
+    strength = strengths[0]
+    fold = torch.unique(episode, return_inverse=True)[1] % FOLDS
+    folds = [fold == k for k in range(int(fold.max()) + 1)]
+    if len(folds) > 1 and len(strengths) > 1:
+        errors = torch.zeros(len(strengths))
+        for held in folds:
+            xh, yh = x[held], y[held]
+            rest = (gram - xh.T @ xh, moment - xh.T @ yh, len(x) - len(xh))
+            for k, candidate in enumerate(strengths):
+                errors[k] += (xh @ _solve(*rest, candidate) - yh).square().sum()
+        strength = strengths[int(errors.argmin())]
+    return Ridge(mean, scale, _solve(gram, moment, len(x), strength), bias, strength)
+
+
+def _solve(gram: Tensor, moment: Tensor, samples: int, strength: float) -> Tensor:
+    regularised = gram + strength * samples * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return torch.cholesky_solve(moment, torch.linalg.cholesky(regularised))
+
+
+def nmse(prediction: Tensor, y: Tensor) -> dict[str, float | list[float]]:
+    """Mean squared error over the variance of y: all dimensions together (`nmse`), and each on its own.
+
+    0 is a perfect prediction, 1 is no better than the mean.
+    """
+    y = y.double()
+    error = (prediction - y).square().mean(0)  # (A,)
+    variance = y.var(0, unbiased=False)
+    each = (error / variance.clamp(min=1e-12)).tolist()
+    return {"nmse": float(error.sum() / variance.sum().clamp(min=1e-12)), "per_dimension": each}

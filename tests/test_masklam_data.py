@@ -1,0 +1,74 @@
+import moving_square
+import pytest
+import torch
+
+from distractor_data import schema
+from distractor_data.errors import DmaskError
+from masklam import data
+from masklam.data import Sampler
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return str(moving_square.write(tmp_path_factory.mktemp("data"), episodes=6, steps=11))
+
+
+@pytest.fixture
+def frames(dataset, tmp_path):
+    return data.load(dataset, "walker-run", mask_column=schema.MASK, cache=tmp_path)
+
+
+def test_frames_are_those_of_the_parquet_files(frames):
+    assert frames.image.shape == (66, 32, 32, 3)
+    assert frames.episodes == 6
+    agent = frames.image[5][frames.masks(torch.tensor([5]))[0, 0] > 0]
+    assert (agent == torch.tensor([220, 40, 40], dtype=torch.uint8)).all()
+    assert len(agent) == 64
+
+
+def test_the_second_call_reads_the_cache(dataset, tmp_path, monkeypatch):
+    first = data.load(dataset, "walker-run", cache=tmp_path)
+    monkeypatch.setattr(data, "_decode", None)
+    assert torch.equal(data.load(dataset, "walker-run", cache=tmp_path).image, first.image)
+
+
+@pytest.mark.parametrize("offset", [1, 3, 30])
+def test_batches_never_cross_episodes_and_epochs_cover_every_transition(frames, offset):
+    sampler = Sampler(frames.transitions(), batch=12, seed=0, offset=offset)
+    seen = []
+    for step in range(5):
+        t, later = sampler(step, frames.last)
+        assert torch.equal(frames.episode[t], frames.episode[later])
+        assert ((later - t >= 1) & (later - t <= offset)).all()
+        seen.append(t)
+    assert torch.cat(seen).unique().numel() == 60
+
+
+def test_stacked_frames_repeat_the_first_frame_of_their_episode(frames):
+    stacked = frames.observations(torch.tensor([11, 13]), stack=3)
+    plain = [frames.observations(torch.tensor([i]))[0] for i in (11, 12, 13)]
+    assert torch.equal(stacked[0], torch.cat([plain[0]] * 3))
+    assert torch.equal(stacked[1], torch.cat([plain[2], plain[1], plain[0]]))
+
+
+def test_processes_share_out_each_batch(frames):
+    whole, _ = Sampler(frames.transitions(), 12, seed=3)(4, frames.last)
+    parts = [Sampler(frames.transitions(), 12, 3, rank=r, world=2)(4, frames.last)[0] for r in range(2)]
+    assert torch.equal(torch.cat(parts).sort().values, whole.sort().values)
+
+
+def test_bad_input_is_named(dataset, tmp_path):
+    with pytest.raises(DmaskError, match="did you mean 'walker-run'"):
+        data.load(dataset, "walker-rum", cache=tmp_path)
+    with pytest.raises(DmaskError, match="no split 'test'"):
+        data.load(dataset, "walker-run", "test", cache=tmp_path)
+    with pytest.raises(DmaskError, match="no column"):
+        data.load(dataset, "walker-run", mask_column=schema.MASK_SIM, cache=tmp_path)
+    with pytest.raises(DmaskError, match="no dataset at"):
+        data.load(str(tmp_path / "nowhere"), "walker-run", cache=tmp_path)
+
+
+def test_masks_empty_on_every_frame_are_refused(tmp_path):
+    moving_square.write(tmp_path / "d", episodes=2, steps=4, empty_masks=True)
+    with pytest.raises(DmaskError, match="empty on every frame"):
+        data.load(str(tmp_path / "d"), "walker-run", mask_column=schema.MASK, cache=tmp_path / "c")
