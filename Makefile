@@ -36,13 +36,13 @@ setup: .venv/installed
 
 # An off-screen OpenGL: a GPU driver's EGL, or Mesa's on the processor.
 gl: setup
-	@$(BIN)/python -m distractor_data.envs.rendering 2>/dev/null || { \
+	@$(BIN)/dmask envs >/dev/null 2>&1 || { \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libegl1 libgl1-mesa-dri >/dev/null; \
 	  elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then \
 	    sudo apt-get update -qq && sudo apt-get install -y -qq libegl1 libgl1-mesa-dri >/dev/null; \
 	  fi; \
-	  $(BIN)/python -m distractor_data.envs.rendering; }
+	  $(BIN)/dmask envs >/dev/null; }
 
 # Exact versions of all that pyproject.toml asks for, free of what belongs to one machine (CPU or CUDA builds).
 lock:

@@ -308,7 +308,7 @@ def _write_episodes(root: Path, shard: int, episodes: pa.Table) -> None:
 
 def shards(root: Path) -> list[int]:
     """Numbers of the complete shards, from 0 up to the first that is missing."""
-    found = []
+    found: list[int] = []
     while all((root / path(len(found))).exists() for path in (schema.data_file, schema.episodes_file)):
         found.append(len(found))
     return found

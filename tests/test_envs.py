@@ -18,9 +18,7 @@ PAPERS = ["walker-run", "cheetah-run", "hopper-hop", "humanoid-walk"]
 def run(spec: Spec, episode: int = 0, steps: int = 4) -> list:
     env = make(spec, episode)
     rng = np.random.default_rng(1)
-    seen = [env.reset()]
-    for _ in range(steps):
-        seen.append(env.step(rng.uniform(-1, 1, env.action_size))[0])
+    seen = [env.reset(), *(env.step(rng.uniform(-1, 1, env.action_size))[0] for _ in range(steps))]
     env.close()
     return seen
 

@@ -1,6 +1,6 @@
 """The off-screen renderer: image and agent mask of one camera, straight through MuJoCo's own OpenGL calls.
 
-`python -m distractor_data.envs.rendering` checks that this machine has an off-screen OpenGL.
+Importing it raises `DmaskError` on a machine that can't draw off-screen.
 """
 
 from __future__ import annotations
@@ -25,8 +25,16 @@ NO_GL = (
 
 try:
     import mujoco
-except (ImportError, AttributeError, OSError) as error:
-    raise DmaskError(f"{NO_GL} ({str(error).splitlines()[0]})") from error
+
+    if os.environ["MUJOCO_GL"].lower() == "egl":
+        # Asked before GLContext is: one that fails leaves a half-made object, which prints a traceback when it goes.
+        from mujoco.egl import EGL, create_initialized_egl_device_display
+
+        if create_initialized_egl_device_display() == EGL.EGL_NO_DISPLAY:
+            raise RuntimeError("no EGL device")
+except (ImportError, AttributeError, OSError, RuntimeError) as error:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    raise DmaskError(f"{NO_GL} ({reason})") from error
 
 SHADOW_SIZE = 512  # pixels; the suite's models ask for 2048
 _MAX_GEOMS = 4000
@@ -35,13 +43,8 @@ _MAX_GEOMS = 4000
 @functools.cache
 def _gl_context() -> mujoco.gl_context.GLContext:
     """The one OpenGL context of this process. Its size doesn't matter: we draw into MuJoCo's own buffers."""
-    try:
-        context = mujoco.GLContext(64, 64)
-        context.make_current()
-        atexit.register(context.free)  # at the interpreter's end it's too late for OpenGL
-    except (AttributeError, ImportError, OSError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DmaskError(f"{NO_GL} ({reason})") from error
+    context = mujoco.GLContext(64, 64)
+    atexit.register(context.free)  # at the interpreter's end it's too late for OpenGL
     return context
 
 
@@ -181,15 +184,3 @@ def skybox(model: mujoco.MjModel) -> int:
     if not len(indices):
         raise DmaskError("the model has no skybox, so no background can be drawn behind its agent")
     return int(indices[0])
-
-
-def _check() -> None:
-    model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><light pos='0 0 3'/></worldbody></mujoco>")
-    _gl_context()
-    mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100).free()
-
-
-if __name__ == "__main__":
-    from distractor_data.errors import run_cli
-
-    run_cli(lambda prog_name: _check(), "dmask")  # type: ignore[misc]

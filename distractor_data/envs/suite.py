@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data.envs import rendering  # sets up OpenGL, so before dm_control
+from distractor_data.envs import rendering  # says what is missing more clearly than dm_control, so it comes first
 
 # isort: split
 import cv2
