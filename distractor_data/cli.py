@@ -52,7 +52,10 @@ def generate(
     dynamic: Annotated[bool, typer.Option("--dynamic/--static", help="Whether distractors move.")] = True,
     backgrounds: Annotated[str, typer.Option(help="'synthetic', or a folder of video folders or files.")] = SYNTHETIC,
     split: Annotated[Split, typer.Option(help="Which videos stand behind the agent.")] = Split.train,
-    policy: Annotated[str, typer.Option(help="'random', or a .safetensors file.")] = "random",
+    policy: Annotated[
+        str,
+        typer.Option(help="expert, medium, random, mixed (one of them for each episode), or a .safetensors file."),
+    ] = "expert",
     noise: Annotated[float, typer.Option(help="Standard deviation of Gaussian noise on every action.")] = 0.0,
     image_size: Annotated[int, typer.Option(help="Edge of the square images in pixels.")] = 64,
     steps: Annotated[int, typer.Option(help="Frames an episode has.")] = 1000,
@@ -103,6 +106,56 @@ def envs() -> None:
     from distractor_data.envs.suite import environments
 
     typer.echo("\n".join(environments()))
+
+
+expert = typer.Typer(no_args_is_help=True, help="Train and measure the policies that act in the datasets.")
+app.add_typer(expert, name="expert")
+
+
+@expert.command("train")
+def expert_train(
+    env: Annotated[str, typer.Option(help="walker, cheetah, hopper, humanoid, or any task of the suite.")],
+    out: Annotated[Path, typer.Option(help="The policy's .safetensors file; its medium level is written beside it.")],
+    steps: Annotated[int, typer.Option(help="Control steps of the environment.")] = 3_000_000,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the training that was interrupted.")] = False,
+    eval_every: Annotated[int, typer.Option(help="Control steps between two evaluations.")] = 50_000,
+    state: Annotated[
+        Path | None, typer.Option(help="Folder of the training state; by default beneath runs/.")
+    ] = None,
+) -> None:
+    """Train an expert on the task's states with Soft Actor-Critic, and keep the best actor in OUT.
+
+    Killed at any moment, the same command with --resume goes on from the last training state.
+    """
+    from distractor_data import terminal
+    from distractor_data.policies import train
+
+    settings = train.Settings(env=full_name(env), steps=steps, seed=seed, eval_every=eval_every)
+    with terminal.step_progress(settings.env, steps) as (report, progress):
+        train.train(settings, out, state or train.default_state(settings), resume, report, progress)
+
+
+@expert.command("eval")
+def expert_eval(
+    policy: Annotated[str, typer.Argument(help="A policy's .safetensors file, or an environment.")],
+    episodes: Annotated[int, typer.Option(help="Number of episodes.")] = 20,
+    level: Annotated[str, typer.Option(help="Of an environment's policies: expert, medium or random.")] = "expert",
+    env: Annotated[str | None, typer.Option(help="The environment a file must be for; its own by default.")] = None,
+) -> None:
+    """Print the return of a policy at action repeat 1: mean ± standard deviation over unseen episodes."""
+    from distractor_data import terminal
+    from distractor_data.policies import evaluate
+
+    terminal.print_returns(*evaluate.evaluate_argument(policy, level, env, episodes))
+
+
+@expert.command("list")
+def expert_list() -> None:
+    """Print the policies that come with the package and what they reach, as a Markdown table."""
+    from distractor_data.policies import evaluate
+
+    typer.echo(evaluate.table())
 
 
 def main() -> None:

@@ -66,11 +66,12 @@ def _complete(spec: Spec) -> tuple[Spec, int]:
 
     if spec.difficulty != "clean":
         spec = dataclasses.replace(spec, backgrounds_digest=open_backgrounds(spec.backgrounds).digest())
-    spec = dataclasses.replace(spec, policy_digest=policies.digest(spec.policy))
+    spec = dataclasses.replace(spec, policy_digest=policies.digest(spec.policy, spec.env))
     env = envs.make(spec, 0)
     try:
         state_size = len(env.reset().state)
-        policies.load(spec.policy, spec.env, state_size, env.action_size)
+        for level in policies.MIXTURE if spec.policy == "mixed" else (spec.policy,):
+            policies.load(level, spec.env, state_size, env.action_size)
         return spec, env.fps
     finally:
         env.close()

@@ -41,7 +41,8 @@ def rollout(spec: Spec, episode: int) -> Episode:
 def _run(spec: Spec, episode: int, env: Any) -> Episode:
     rng = np.random.Generator(np.random.PCG64(spec.seed_sequence(episode, Purpose.POLICY)))
     observation = env.reset()
-    policy = policies.load(spec.policy, spec.env, len(observation.state), env.action_size)
+    level = policies.draw_level(spec.policy, rng)
+    policy = policies.load(level, spec.env, len(observation.state), env.action_size)
     first_frame = env.background_frame
     observations, actions, rewards = [], [], []
     done = False
@@ -71,6 +72,7 @@ def _run(spec: Spec, episode: int, env: Any) -> Episode:
             "length": len(actions),
             "seed": spec.seed32(episode, Purpose.TASK),
             "return": float(reward.sum(dtype=np.float64)),
+            "policy_level": policies.level_name(level),
             "background": env.background,
             "background_frame": first_frame,
             "box": box(mask[0]),

@@ -20,6 +20,8 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from distractor_data.generate import Summary
     from distractor_data.spec import Spec
 
@@ -69,6 +71,26 @@ def print_summary(summary: Summary, spec: Spec, out: Path) -> None:
     console.print(f"{spec.env} {spec.split} → {summary.root}", markup=False)
     console.print(table)
     console.print(f'load_dataset("{out}", "{spec.env}", split="{spec.split}")', markup=False)
+
+
+@contextmanager
+def step_progress(name: str, steps: int) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
+    """A bar over training steps; yields what prints a line above it and what sets the number of steps done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("left"), console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=steps)
+        yield (
+            lambda line: progress.console.print(line, markup=False, highlight=False, soft_wrap=True),
+            lambda done: progress.update(task, completed=done),
+        )
+
+
+def print_returns(env: str, policy: str, returns: np.ndarray) -> None:
+    """One line: mean ± standard deviation over the episodes."""
+    mean, deviation = returns.mean(), returns.std()
+    Console(soft_wrap=True, highlight=False).print(
+        f"{env} {policy}: return {mean:.2f} ± {deviation:.2f} over {len(returns)} episodes", markup=False
+    )
 
 
 def print_verified(counts: dict[str, int]) -> None:

@@ -1,4 +1,7 @@
-"""Policies that act on the task's state: uniformly random, or an expert's network from a safetensors file."""
+"""Policies that act on the task's state: uniformly random, or a network from a safetensors file.
+
+The package ships an expert and a medium network for some environments in `weights`; `train` makes them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ import numpy as np
 
 from distractor_data.errors import DmaskError, nearest
 
-NAMES = ("random",)
+WEIGHTS = Path(__file__).parent / "weights"
+NAMES = ("expert", "medium", "mixed", "random")
+MIXTURE = ("expert", "medium", "random")  # what an episode of `mixed` is drawn from, each as likely
+SUFFIX = ".safetensors"
 
 
 class Policy(Protocol):
@@ -63,38 +69,86 @@ class NetworkPolicy:
 
 
 def load(policy: str, env: str, state_size: int, action_size: int) -> Policy:
-    """The policy of a name or of a `.safetensors` file, checked against the environment it is to act in.
+    """The policy of a level or of a `.safetensors` file, checked against the environment it is to act in.
 
+    `mixed` is no policy but a choice for each episode: give what `draw_level` returns.
     Raises `DmaskError` for an unknown name, a missing or damaged file, another environment or wrong sizes.
     """
     if policy == "random":
         return RandomPolicy(action_size)
-    if not policy.endswith(".safetensors"):
-        close = nearest(policy, NAMES)
-        raise DmaskError(f"--policy {policy}: give one of {', '.join(NAMES)} or a .safetensors file{close}")
-    return _read(Path(policy), env, state_size, action_size)
+    tensors, metadata = read(_file(policy, env))
+    return _network(f"--policy {policy}", tensors, metadata, env, state_size, action_size)
 
 
-def digest(policy: str) -> str:
-    """SHA-256 of a policy's file, shortened; empty for a name."""
-    if not policy.endswith(".safetensors"):
-        return ""
+def draw_level(policy: str, rng: np.random.Generator) -> str:
+    """The level of one episode: for `mixed` one of `MIXTURE`, for all else `policy` itself."""
+    return MIXTURE[rng.integers(len(MIXTURE))] if policy == "mixed" else policy
+
+
+def level_name(policy: str) -> str:
+    """How an episode's record names its policy: the level, or `file` for a safetensors file."""
+    return "file" if policy.endswith(SUFFIX) else policy
+
+
+def weights_file(level: str, env: str) -> Path:
+    """Where the package keeps the network of a level."""
+    return WEIGHTS / f"{env}-{level}{SUFFIX}"
+
+
+def shipped(level: str = "expert") -> list[str]:
+    """Environments for which the package has weights of a level."""
+    ending = f"-{level}{SUFFIX}"
+    return sorted(path.name.removesuffix(ending) for path in WEIGHTS.glob(f"*{ending}"))
+
+
+def digest(policy: str, env: str) -> str:
+    """SHA-256 of what a policy's file or level holds, shortened; empty for `random`."""
+    levels = MIXTURE if policy == "mixed" else (policy,)
+    paths = [_file(level, env) for level in levels if level != "random"]
     try:
-        return hashlib.sha256(Path(policy).read_bytes()).hexdigest()[:16]
+        content = b"".join(path.read_bytes() for path in paths)
     except OSError as error:
         raise DmaskError(f"--policy {policy}: can't be read ({error.strerror}); give a file that exists") from error
+    return hashlib.sha256(content).hexdigest()[:16] if paths else ""
 
 
-def _read(path: Path, env: str, state_size: int, action_size: int) -> NetworkPolicy:
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and metadata of a policy's file. Raises `DmaskError` where it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            meta = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise DmaskError(f"--policy {path}: can't be read as safetensors ({error}); give a whole file") from error
-    where = f"--policy {path}"
+        raise DmaskError(f"policy {path}: can't be read as safetensors ({error}); give a whole file") from error
+
+
+def _file(policy: str, env: str) -> Path:
+    """The file of a level or the file itself. Raises `DmaskError` for unknown names and what isn't shipped."""
+    if policy.endswith(SUFFIX):
+        return Path(policy)
+    if policy not in ("expert", "medium"):
+        close = nearest(policy, NAMES)
+        raise DmaskError(f"--policy {policy}: give one of {', '.join(NAMES)} or a {SUFFIX} file{close}")
+    path = weights_file(policy, env)
+    if not path.exists():
+        raise DmaskError(
+            f"no {policy} policy for {env} comes with dmask, only for {', '.join(shipped(policy)) or 'none'}; train "
+            f"one with `dmask expert train --env {env} --out {env}-expert{SUFFIX}` and give --policy "
+            f"{env}-{policy}{SUFFIX}, or choose --policy random"
+        )
+    return path
+
+
+def _network(
+    where: str,
+    tensors: dict[str, np.ndarray],
+    meta: dict[str, str],
+    env: str,
+    state_size: int,
+    action_size: int,
+) -> NetworkPolicy:
+    """The policy of a file's content, checked."""
     if meta.get("env", env) != env:
         raise DmaskError(f"{where} was trained on {meta['env']}, not on {env}; give --env {meta['env']}")
     depth = sum(name.startswith("layers.") and name.endswith(".weight") for name in tensors)
@@ -119,6 +173,8 @@ def _read(path: Path, env: str, state_size: int, action_size: int) -> NetworkPol
     for name in ("obs_mean", "obs_var"):
         if tensors[name].shape != (state_size,):
             raise DmaskError(f"{where}: {name} has {tensors[name].shape}, and {env} has {state_size} state values")
+    if broken := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        raise DmaskError(f"{where}: {', '.join(broken)} is not finite; give another policy")
     activation, output = meta.get("activation", ""), meta.get("output", "")
     if activation not in _ACTIVATIONS or output not in _OUTPUTS:
         raise DmaskError(f"{where}: activation {activation!r} or output {output!r} is unknown to this version")

@@ -1,0 +1,143 @@
+"""The return of a policy on the undistracted task: states only, nothing is rendered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distractor_data import policies
+from distractor_data.errors import DmaskError, nearest
+from distractor_data.spec import full_name
+
+STEPS = 1000  # control steps of an episode, as everywhere in the suite
+HELD_OUT = 1 << 30  # seeds of the returns that are reported: HELD_OUT + k
+SELECTION = 1 << 29  # seeds of the evaluations that choose a checkpoint; those of the training lie below
+
+# The experts of Nikulin et al. 2025 (arXiv 2502.00379): mean return, environment steps, algorithm.
+PUBLISHED = {
+    "walker-run": (739.79, 1_000_000_000, "PPO"),
+    "cheetah-run": (837.70, 1_000_000_000, "PPO"),
+    "hopper-hop": (306.63, 1_000_000_000, "PPO"),
+    "humanoid-walk": (617.22, 2_000_000, "SAC"),
+}
+
+
+def load_task(env: str, seed: int) -> Any:
+    """The suite's task (`walker-run`) with its initial states drawn from `seed`.
+
+    Raises `DmaskError` where the suite has no such task.
+    """
+    from dm_control import suite
+
+    domain, _, task = env.partition("-")
+    if (domain, task) not in suite.ALL_TASKS:
+        names = ["-".join(pair) for pair in suite.ALL_TASKS]
+        raise DmaskError(
+            f"{env!r} is no task of the DeepMind Control Suite{nearest(env, names)}; name one as walker-run"
+        )
+    return suite.load(domain, task, task_kwargs={"random": seed})
+
+
+def flat_state(observation: dict[str, Any]) -> np.ndarray:
+    """The suite's observation as one float32 vector (S,), its keys in sorted order."""
+    return np.concatenate([np.ravel(observation[key]) for key in sorted(observation)]).astype(np.float32)
+
+
+def task_action(spec: Any, action: np.ndarray) -> np.ndarray:
+    """An action in [-1, 1] in the bounds that the task asks for; where there are none (lqr), as it is."""
+    action = np.clip(np.asarray(action, np.float64), -1, 1)
+    bounded = np.isfinite(spec.minimum) & np.isfinite(spec.maximum)
+    low, high = np.where(bounded, spec.minimum, -1), np.where(bounded, spec.maximum, 1)
+    return low + (action + 1) / 2 * (high - low)
+
+
+def open_policy(policy: str, env: str) -> policies.Policy:
+    """`policies.load` with the sizes that the task itself has."""
+    task = load_task(env, 0)
+    state_size = flat_state(task.reset().observation).size
+    return policies.load(policy, env, state_size, task.action_spec().shape[0])
+
+
+def episode_return(policy: policies.Policy, env: str, seed: int) -> float:
+    """Sum of the rewards of one episode of at most `STEPS` control steps, at action repeat 1."""
+    task = load_task(env, seed)
+    spec = task.action_spec()
+    rng = np.random.default_rng(seed)
+    step, total = task.reset(), 0.0
+    for _ in range(STEPS):
+        step = task.step(task_action(spec, policy.act(flat_state(step.observation), rng)))
+        total += step.reward
+        if step.last():
+            break
+    return total
+
+
+def returns(policy: policies.Policy, env: str, seeds: Sequence[int]) -> np.ndarray:
+    """Returns (len(seeds),) of one episode per seed, in this process."""
+    return np.array([episode_return(policy, env, seed) for seed in seeds])
+
+
+def _worker(policy: str, env: str, seeds: Sequence[int]) -> np.ndarray:
+    return returns(open_policy(policy, env), env, seeds)
+
+
+def evaluate(policy: str, env: str, episodes: int = 20, workers: int | None = None) -> np.ndarray:
+    """Returns (episodes,) of a policy (level or .safetensors file) on the held-out seeds, on all processors.
+
+    Raises `DmaskError` where the policy or the environment can't be loaded, or `episodes` is below 1.
+    """
+    if episodes < 1:
+        raise DmaskError(f"--episodes is {episodes}; give a number of at least 1")
+    open_policy(policy, env)  # errors appear here, before any process starts
+    workers = min(workers or os.cpu_count() or 1, episodes)
+    seeds = [range(HELD_OUT + first, HELD_OUT + episodes, workers) for first in range(workers)]
+    result = np.empty(episodes)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_worker, policy, env, some) for some in seeds]
+        for first, job in enumerate(jobs):
+            result[first::workers] = job.result()
+    return result
+
+
+def evaluate_argument(policy: str, level: str, env: str | None, episodes: int) -> tuple[str, str, np.ndarray]:
+    """What `dmask expert eval` takes: a .safetensors file, or an environment whose shipped level is measured.
+
+    Returns the environment's name, the policy's, and its returns (episodes,). Raises `DmaskError` as `evaluate`.
+    """
+    if policy.endswith(policies.SUFFIX):
+        env = full_name(env) if env else policies.read(Path(policy))[1].get("env")
+        if env is None:
+            raise DmaskError(f"policy {policy} doesn't say which environment it is for; give it with --env")
+        return env, policy, evaluate(policy, env, episodes)
+    return full_name(policy), level, evaluate(level, full_name(policy), episodes)
+
+
+def table() -> str:
+    """The shipped policies as a Markdown table, from their metadata; published returns beside the experts'."""
+    lines = [
+        "| environment | level | return, mean ± std | episodes | steps | published expert (steps) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for env in policies.shipped():
+        for level in ("expert", "medium"):
+            if env not in policies.shipped(level):
+                continue
+            record = policies.read(policies.weights_file(level, env))[1]
+            cells = [
+                env,
+                level,
+                f"{float(record['return_mean']):.1f} ± {float(record['return_std']):.1f}",
+                record["return_episodes"],
+                f"{int(record['steps']) / 1e6:.2f} M {record['algorithm']}",
+            ]
+            if level == "expert" and env in PUBLISHED:
+                mean, steps, algorithm = PUBLISHED[env]
+                cells.append(f"{mean:.2f} ({steps // 1_000_000:,} M {algorithm})")
+            lines.append(f"| {' | '.join(cells)} |" + " |" * (6 - len(cells)))
+    return "\n".join(lines)

@@ -1,0 +1,218 @@
+"""Policies: levels, evaluation, training that survives a kill, and clear errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from distractor_data import policies
+from distractor_data.errors import DmaskError
+from distractor_data.policies import evaluate, train
+from distractor_data.rollout import rollout
+from distractor_data.spec import Spec
+
+TINY = train.Settings(
+    env="cartpole-balance",
+    steps=12_000,
+    warmup=1_000,
+    hidden=64,
+    learning_rate=2e-3,
+    updates=8,
+    batch_size=64,
+    eval_every=3_000,
+    eval_episodes=2,
+    final_episodes=3,
+    buffer=20_000,
+)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "distractor_data.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny training on cartpole-balance, to the end; the folder holds its files."""
+    pytest.importorskip("sbx")
+    folder = tmp_path_factory.mktemp("trained")
+    train.train(TINY, folder / "cartpole-balance-expert.safetensors", folder / "state")
+    return folder
+
+
+def test_training_learns_and_its_metadata_is_what_evaluation_measures(trained: Path) -> None:
+    out = trained / "cartpole-balance-expert.safetensors"
+    metadata = policies.read(out)[1]
+    measured = evaluate.evaluate(str(out), TINY.env, TINY.final_episodes)
+    random = evaluate.evaluate("random", TINY.env, TINY.final_episodes)
+    assert measured.mean() > random.mean() + 100
+    assert metadata["env"] == TINY.env
+    assert metadata["level"] == "expert"
+    assert float(metadata["return_mean"]) == pytest.approx(measured.mean(), abs=0.01)
+    assert float(metadata["return_std"]) == pytest.approx(measured.std(), abs=0.01)
+    assert metadata["command"].startswith("dmask expert train --env cartpole-balance")
+
+
+def test_the_medium_level_is_the_kept_actor_nearest_to_half_of_the_return(trained: Path) -> None:
+    expert = policies.read(trained / "cartpole-balance-expert.safetensors")[1]
+    medium = policies.read(trained / "cartpole-balance-medium.safetensors")[1]
+    actors = [policies.read(path)[1] for path in (trained / "state").glob("actor-*.safetensors")]
+    half = float(expert["selection_return"]) / 2
+    distances = {actor["steps"]: abs(float(actor["selection_return"]) - half) for actor in actors}
+    assert distances[medium["steps"]] == min(distances.values())
+    assert medium["level"] == "medium"
+
+
+def test_the_exported_network_acts_as_the_learner_does(trained: Path) -> None:
+    envs = train.make_vec_env(TINY, 1)
+    model = train.make_model(TINY, envs)
+    train.restore_state(trained / "state" / "state.npz", TINY, model, envs)
+    path = trained / "exported.safetensors"
+    metadata = policies.read(trained / "cartpole-balance-expert.safetensors")[1]
+    train.save_policy(path, train.actor_tensors(model, envs), metadata)
+    ours = evaluate.open_policy(str(path), TINY.env)
+    states = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+    theirs = model.predict(envs.normalize_obs(states), deterministic=True)[0]
+    mine = np.stack([ours.act(state, np.random.default_rng(0)) for state in states])
+    np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_the_training_state_comes_back_whole(trained: Path, tmp_path: Path) -> None:
+    envs = train.make_vec_env(TINY, 1)
+    model = train.make_model(TINY, envs)
+    best = train.restore_state(trained / "state" / "state.npz", TINY, model, envs)
+    assert model.num_timesteps * TINY.action_repeat >= TINY.steps
+    assert model.replay_buffer.pos == model.num_timesteps // TINY.num_envs
+    train.save_state(tmp_path / "again.npz", TINY, model, envs, best)
+    with np.load(trained / "state" / "state.npz") as first, np.load(tmp_path / "again.npz") as second:
+        assert first.files == second.files
+        for name in first.files:
+            if name != "buffer.timeouts":  # resuming marks where the episodes were cut
+                np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_a_killed_training_resumes_where_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("sbx")
+    out, state = tmp_path / "cartpole-balance-expert.safetensors", tmp_path / "state"
+    arguments = ["--env", "cartpole-balance", "--out", str(out), "--state", str(state), "--eval-every", "100000"]
+    command = [sys.executable, "-m", "distractor_data.cli", "expert", "train", *arguments, "--steps", "100000"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        deadline = time.monotonic() + 240
+        while not (state / "state.npz").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+    with np.load(state / "state.npz") as file:
+        steps = int(file["counters"][0]) * train.Settings("").action_repeat
+    assert 0 < steps < 100_000
+
+    refused = run("expert", "train", *arguments, "--steps", str(steps + 1_000))
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+
+    resumed = run("expert", "train", *arguments, "--steps", str(steps + 1_000), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed at {steps:,} steps" in resumed.stdout + resumed.stderr
+    assert steps < int(policies.read(out)[1]["steps"]) < steps + 1_000 + 16
+
+
+def test_resuming_with_other_settings_or_nothing_is_refused(trained: Path, tmp_path: Path) -> None:
+    other = train.Settings(**{**vars(TINY), "seed": 1})
+    with pytest.raises(DmaskError, match="seed"):
+        train.train(other, tmp_path / "x.safetensors", trained / "state", resume=True)
+    with pytest.raises(DmaskError, match="leave out --resume"):
+        train.train(TINY, tmp_path / "x.safetensors", tmp_path / "none", resume=True)
+    (tmp_path / "state.npz").write_bytes(b"PK no archive")
+    with pytest.raises(DmaskError, match="no whole training state"):
+        train.train(TINY, tmp_path / "x.safetensors", tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("env", policies.shipped())
+def test_shipped_experts_beat_their_medium_level_and_that_beats_chance(env: str) -> None:
+    record = {level: policies.read(policies.weights_file(level, env))[1] for level in ("expert", "medium")}
+    means = {level: float(metadata["return_mean"]) for level, metadata in record.items()}
+    assert 0.25 * means["expert"] < means["medium"] < 0.75 * means["expert"]
+    for level in ("expert", "medium"):
+        measured = evaluate.evaluate(level, env, episodes=2)
+        # the first two of the recorded episodes: within five recorded standard deviations of the recorded mean
+        spread = max(float(record[level]["return_std"]), 0.02 * means[level])
+        assert abs(measured.mean() - means[level]) < 5 * spread
+        assert policies.weights_file(level, env).stat().st_size < 1_000_000
+
+
+def test_mixed_draws_a_level_for_each_episode_and_records_it() -> None:
+    spec = Spec(env=policies.shipped()[0], policy="mixed", steps=3, difficulty="clean", image_size=16)
+    levels = [rollout(spec, episode).info["policy_level"] for episode in range(12)]
+    assert set(levels) == set(policies.MIXTURE)
+    assert levels[:3] == [rollout(spec, episode).info["policy_level"] for episode in range(3)]
+    for level in policies.MIXTURE:
+        alone = Spec(env=spec.env, policy=level, steps=3, difficulty="clean", image_size=16)
+        assert rollout(alone, 0).info["policy_level"] == level
+
+
+def test_the_digest_follows_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = policies.shipped()[0]
+    digests = {level: policies.digest(level, env) for level in policies.NAMES}
+    assert digests["random"] == ""
+    assert len(set(digests.values())) == len(policies.NAMES)
+    for level in ("expert", "medium"):
+        tensors, metadata = policies.read(policies.weights_file(level, env))
+        name = policies.weights_file(level, env).name
+        save_file({**tensors, "obs_mean": tensors["obs_mean"] + 1}, tmp_path / name, metadata)
+    monkeypatch.setattr(policies, "WEIGHTS", tmp_path)
+    for level in ("expert", "medium", "mixed"):
+        assert policies.digest(level, env) != digests[level]
+
+
+def test_generate_takes_the_expert_by_default(tmp_path: Path) -> None:
+    done = run("generate", "--episodes", "1", "--steps", "3", "--image-size", "16", "--out", str(tmp_path / "d"))
+    assert done.returncode == 0, done.stderr
+    import pyarrow.parquet as pq
+
+    [file] = (tmp_path / "d").glob("walker-run/train/meta/episodes/*/*.parquet")
+    assert pq.read_table(file)["policy_level"].to_pylist() == ["expert"]
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    corrupt = tmp_path / "corrupt.safetensors"
+    corrupt.write_bytes(b"not a policy")
+    foreign = policies.weights_file("expert", "walker-run")
+    truncated = tmp_path / "truncated.safetensors"
+    truncated.write_bytes(foreign.read_bytes()[:5000])
+    nan = tmp_path / "nan.safetensors"
+    tensors = load_file(foreign)
+    tensors["layers.0.weight"][0, 0] = np.nan
+    save_file(tensors, nan, policies.read(foreign)[1])
+    for arguments, words in (
+        (("expert", "eval", str(corrupt)), "safetensors"),
+        (("expert", "eval", str(truncated)), "safetensors"),
+        (("expert", "eval", str(nan)), "not finite"),
+        (("expert", "eval", str(tmp_path / "none.safetensors")), "none.safetensors"),
+        (("expert", "eval", str(foreign), "--env", "cheetah"), "trained on walker-run"),
+        (("expert", "eval", "fish-swim"), "walker-run.*dmask expert train --env fish-swim"),
+        (("expert", "eval", "walker-rum"), "did you mean 'walker-run'"),
+        (("expert", "eval", "walker", "--level", "exprt"), "did you mean 'expert'"),
+        (("expert", "eval", "walker", "--episodes", "0"), "--episodes is 0"),
+        (("expert", "train", "--env", "walker-rum", "--out", str(tmp_path / "x.safetensors")), "walker-run"),
+        (("expert", "train", "--env", "walker", "--out", str(tmp_path / "x")), "ends in .safetensors"),
+        (("generate", "--env", "fish-swim", "--out", str(tmp_path / "d")), "dmask expert train --env fish-swim"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2, arguments
+        assert re.search(words, done.stderr), done.stderr
+        assert "Traceback" not in done.stderr
+        assert sum("error:" in line for line in done.stderr.splitlines()) == 1
+
+
+def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DmaskError, match=re.escape("pip install 'dmask[experts]'")):
+        train.train(TINY, tmp_path / "x.safetensors", tmp_path / "state")
