@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from distractor_data import policies
-from distractor_data.errors import DmaskError, nearest
+from distractor_data.envs.suite import flatten, split_name
+from distractor_data.errors import DmaskError
 from distractor_data.spec import full_name
 
 STEPS = 1000  # control steps of an episode, as everywhere in the suite
@@ -31,28 +32,18 @@ PUBLISHED = {
 def load_task(env: str, seed: int) -> Any:
     """The suite's task (`walker-run`) with its initial states drawn from `seed`.
 
-    Raises `DmaskError` where the suite has no such task.
+    Raises `DmaskError` where there is no such task.
     """
     from dm_control import suite
 
-    domain, _, task = env.partition("-")
-    if (domain, task) not in suite.ALL_TASKS:
-        names = ["-".join(pair) for pair in suite.ALL_TASKS]
-        raise DmaskError(
-            f"{env!r} is no task of the DeepMind Control Suite{nearest(env, names)}; name one as walker-run"
-        )
+    domain, task = split_name(env)
     return suite.load(domain, task, task_kwargs={"random": seed})
-
-
-def flat_state(observation: dict[str, Any]) -> np.ndarray:
-    """The suite's observation as one float32 vector (S,), its keys in sorted order."""
-    return np.concatenate([np.ravel(observation[key]) for key in sorted(observation)]).astype(np.float32)
 
 
 def task_action(spec: Any, action: np.ndarray) -> np.ndarray:
     """An action in [-1, 1] in the bounds that the task asks for; where there are none (lqr), as it is."""
     action = np.clip(np.asarray(action, np.float64), -1, 1)
-    bounded = np.isfinite(spec.minimum) & np.isfinite(spec.maximum)
+    bounded = spec.maximum - spec.minimum < 1e6
     low, high = np.where(bounded, spec.minimum, -1), np.where(bounded, spec.maximum, 1)
     return low + (action + 1) / 2 * (high - low)
 
@@ -60,7 +51,7 @@ def task_action(spec: Any, action: np.ndarray) -> np.ndarray:
 def open_policy(policy: str, env: str) -> policies.Policy:
     """`policies.load` with the sizes that the task itself has."""
     task = load_task(env, 0)
-    state_size = flat_state(task.reset().observation).size
+    state_size = flatten(task.reset().observation).size
     return policies.load(policy, env, state_size, task.action_spec().shape[0])
 
 
@@ -71,7 +62,7 @@ def episode_return(policy: policies.Policy, env: str, seed: int) -> float:
     rng = np.random.default_rng(seed)
     step, total = task.reset(), 0.0
     for _ in range(STEPS):
-        step = task.step(task_action(spec, policy.act(flat_state(step.observation), rng)))
+        step = task.step(task_action(spec, policy.act(flatten(step.observation), rng)))
         total += step.reward
         if step.last():
             break

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from distractor_data import policies
+from distractor_data.envs.suite import flatten
 from distractor_data.errors import DmaskError
 from distractor_data.policies.evaluate import (
     HELD_OUT,
     SELECTION,
-    flat_state,
     load_task,
     open_policy,
     returns,
@@ -79,12 +79,12 @@ def make_vec_env(settings: Settings, start: int) -> Any:
         def __init__(self, seed: int) -> None:
             self.task = load_task(settings.env, seed)
             self.bounds = self.task.action_spec()
-            size = flat_state(self.task.reset().observation).size
+            size = flatten(self.task.reset().observation).size
             self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
             self.action_space = gym.spaces.Box(-1, 1, self.bounds.shape, np.float32)
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-            return flat_state(self.task.reset().observation), {}
+            return flatten(self.task.reset().observation), {}
 
         def step(self, action: np.ndarray) -> Any:
             reward = 0.0
@@ -94,7 +94,7 @@ def make_vec_env(settings: Settings, start: int) -> Any:
                 if step.last():
                     break
             fallen, timed_out = step.last() and step.discount == 0, step.last() and step.discount > 0
-            return flat_state(step.observation), reward, fallen, timed_out, {}
+            return flatten(step.observation), reward, fallen, timed_out, {}
 
     def seeded(index: int) -> Callable[[], gym.Env]:
         seed = np.random.SeedSequence((settings.seed, index, start)).generate_state(1)[0] % SELECTION
@@ -259,7 +259,7 @@ def train(
     best = restore_state(state, settings, model, envs) if start else -np.inf
     if start:
         report(f"resumed at {start:,} steps")
-    steps, saved, cost = start, time.monotonic(), 0.0
+    steps, saved, cost = start, -np.inf, 0.0
     while steps < settings.steps:
         due = min((steps // settings.eval_every + 1) * settings.eval_every, settings.steps)
         wanted = -(-min(CHUNK, due - steps) // settings.action_repeat)
