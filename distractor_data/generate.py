@@ -70,7 +70,7 @@ def _complete(spec: Spec) -> tuple[Spec, int]:
     env = envs.make(spec, 0)
     try:
         state_size = len(env.reset().state)
-        for level in policies.MIXTURE if spec.policy == "mixed" else (spec.policy,):
+        for level in policies.levels_of(spec.policy):
             policies.load(level, spec.env, state_size, env.action_size)
         return spec, env.fps
     finally:

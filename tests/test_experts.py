@@ -136,7 +136,8 @@ def test_resuming_with_other_settings_or_nothing_is_refused(trained: Path, tmp_p
         train.train(other, tmp_path / "x.safetensors", trained / "state", resume=True)
     with pytest.raises(DmaskError, match="leave out --resume"):
         train.train(TINY, tmp_path / "x.safetensors", tmp_path / "none", resume=True)
-    (tmp_path / "state.npz").write_bytes(b"PK no archive")
+    whole = (trained / "state" / "state.npz").read_bytes()
+    (tmp_path / "state.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DmaskError, match="no whole training state"):
         train.train(TINY, tmp_path / "x.safetensors", tmp_path, resume=True)
 
@@ -162,6 +163,18 @@ def test_mixed_draws_a_level_for_each_episode_and_records_it() -> None:
     for level in policies.MIXTURE:
         alone = Spec(env=spec.env, policy=level, steps=3, difficulty="clean", image_size=16)
         assert rollout(alone, 0).info["policy_level"] == level
+
+
+def test_a_mixed_evaluation_is_made_of_the_levels_episodes() -> None:
+    env, episodes = policies.shipped()[0], 4
+    alone = np.stack([evaluate.evaluate(level, env, episodes, workers=1) for level in ("expert", "medium")])
+    mixed = evaluate.evaluate("mixed", env, episodes)
+    drawn = [policies.draw_level("mixed", np.random.default_rng(evaluate.HELD_OUT + k)) for k in range(episodes)]
+    for k, level in enumerate(drawn):
+        if level != "random":
+            assert mixed[k] == alone[("expert", "medium").index(level), k]
+        else:
+            assert mixed[k] < alone[1, k]
 
 
 def test_the_digest_follows_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +210,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     tensors = load_file(foreign)
     tensors["layers.0.weight"][0, 0] = np.nan
     save_file(tensors, nan, policies.read(foreign)[1])
+    damaged = tmp_path / "damaged.safetensors"
+    save_file(load_file(foreign), damaged, {**policies.read(foreign)[1], "obs_clip": "ten"})
     for arguments, words in (
         (("expert", "eval", str(corrupt)), "safetensors"),
         (("expert", "eval", str(truncated)), "safetensors"),
@@ -205,6 +220,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         (("expert", "eval", str(foreign), "--env", "cheetah"), "trained on walker-run"),
         (("expert", "eval", "fish-swim"), "walker-run.*dmask expert train --env fish-swim"),
         (("expert", "eval", "walker-rum"), "did you mean 'walker-run'"),
+        (("expert", "eval", str(damaged)), "metadata is damaged"),
         (("expert", "eval", "walker", "--level", "exprt"), "did you mean 'expert'"),
         (("expert", "eval", "walker", "--episodes", "0"), "--episodes is 0"),
         (("expert", "train", "--env", "walker-rum", "--out", str(tmp_path / "x.safetensors")), "walker-run"),

@@ -77,12 +77,18 @@ def load(policy: str, env: str, state_size: int, action_size: int) -> Policy:
     if policy == "random":
         return RandomPolicy(action_size)
     tensors, metadata = read(_file(policy, env))
-    return _network(f"--policy {policy}", tensors, metadata, env, state_size, action_size)
+    return network(f"--policy {policy}", tensors, metadata, env, state_size, action_size)
+
+
+def levels_of(policy: str) -> tuple[str, ...]:
+    """What an episode of a policy can be acted by: the levels of `mixed`, or the policy itself."""
+    return MIXTURE if policy == "mixed" else (policy,)
 
 
 def draw_level(policy: str, rng: np.random.Generator) -> str:
     """The level of one episode: for `mixed` one of `MIXTURE`, for all else `policy` itself."""
-    return MIXTURE[rng.integers(len(MIXTURE))] if policy == "mixed" else policy
+    levels = levels_of(policy)
+    return levels[rng.integers(len(levels))] if len(levels) > 1 else policy
 
 
 def level_name(policy: str) -> str:
@@ -103,8 +109,7 @@ def shipped(level: str = "expert") -> list[str]:
 
 def digest(policy: str, env: str) -> str:
     """SHA-256 of what a policy's file or level holds, shortened; empty for `random`."""
-    levels = MIXTURE if policy == "mixed" else (policy,)
-    paths = [_file(level, env) for level in levels if level != "random"]
+    paths = [_file(level, env) for level in levels_of(policy) if level != "random"]
     try:
         content = b"".join(path.read_bytes() for path in paths)
     except OSError as error:
@@ -140,7 +145,7 @@ def _file(policy: str, env: str) -> Path:
     return path
 
 
-def _network(
+def network(
     where: str,
     tensors: dict[str, np.ndarray],
     meta: dict[str, str],
@@ -148,7 +153,7 @@ def _network(
     state_size: int,
     action_size: int,
 ) -> NetworkPolicy:
-    """The policy of a file's content, checked."""
+    """The policy of a file's content (see `read`), checked; `where` begins the messages of its errors."""
     if meta.get("env", env) != env:
         raise DmaskError(f"{where} was trained on {meta['env']}, not on {env}; give --env {meta['env']}")
     depth = sum(name.startswith("layers.") and name.endswith(".weight") for name in tensors)
@@ -178,11 +183,15 @@ def _network(
     activation, output = meta.get("activation", ""), meta.get("output", "")
     if activation not in _ACTIVATIONS or output not in _OUTPUTS:
         raise DmaskError(f"{where}: activation {activation!r} or output {output!r} is unknown to this version")
+    try:
+        epsilon, clip = float(meta.get("obs_norm_eps", "0")), float(meta.get("obs_clip", "inf"))
+    except ValueError as error:
+        raise DmaskError(f"{where}: its metadata is damaged ({error}); give another policy") from error
     return NetworkPolicy(
         layers=tuple((tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(depth)),
         mean=tensors["obs_mean"],
-        scale=1 / np.sqrt(tensors["obs_var"] + float(meta.get("obs_norm_eps", "0"))),
-        clip=float(meta.get("obs_clip", "inf")),
+        scale=1 / np.sqrt(tensors["obs_var"] + epsilon),
+        clip=clip,
         activation=activation,
         output=output,
     )

@@ -75,7 +75,9 @@ def returns(policy: policies.Policy, env: str, seeds: Sequence[int]) -> np.ndarr
 
 
 def _worker(policy: str, env: str, seeds: Sequence[int]) -> np.ndarray:
-    return returns(open_policy(policy, env), env, seeds)
+    acting = {level: open_policy(level, env) for level in policies.levels_of(policy)}
+    levels = [policies.draw_level(policy, np.random.default_rng(seed)) for seed in seeds]
+    return np.array([episode_return(acting[level], env, seed) for level, seed in zip(levels, seeds, strict=True)])
 
 
 def evaluate(policy: str, env: str, episodes: int = 20, workers: int | None = None) -> np.ndarray:
@@ -85,7 +87,8 @@ def evaluate(policy: str, env: str, episodes: int = 20, workers: int | None = No
     """
     if episodes < 1:
         raise DmaskError(f"--episodes is {episodes}; give a number of at least 1")
-    open_policy(policy, env)  # errors appear here, before any process starts
+    for level in policies.levels_of(policy):
+        open_policy(level, env)  # errors appear here, before any process starts
     workers = min(workers or os.cpu_count() or 1, episodes)
     seeds = [range(HELD_OUT + first, HELD_OUT + episodes, workers) for first in range(workers)]
     result = np.empty(episodes)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -30,7 +31,6 @@ from distractor_data.policies.evaluate import (
     HELD_OUT,
     SELECTION,
     load_task,
-    open_policy,
     returns,
     task_action,
 )
@@ -222,7 +222,7 @@ def _check_state(path: Path, settings: Settings, resume: bool) -> int:
         with np.load(path, allow_pickle=False) as file:
             then, now = json.loads(str(file["settings"])), dataclasses.asdict(settings)
             steps = int(file["counters"][0]) * then["action_repeat"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DmaskError(f"{path} is no whole training state ({error}); delete it and start again") from error
     odd = [f"{name} ({then.get(name)} there, {now[name]} now)" for name in now if then.get(name) != now[name]]
     odd = [text for text in odd if not text.startswith("steps ")]
@@ -256,8 +256,10 @@ def train(
     model = make_model(settings, envs)
     state_dir.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    best = restore_state(state, settings, model, envs) if start else -np.inf
+    best = -np.inf
     if start:
+        kept = restore_state(state, settings, model, envs)
+        best = kept if out.exists() else best  # another --out gets the next actor, whatever its return
         report(f"resumed at {start:,} steps")
     steps, saved, cost = start, -np.inf, 0.0
     while steps < settings.steps:
@@ -308,9 +310,8 @@ def _evaluate(
     }
     actor = state_dir / f"actor-{steps:010d}.safetensors"
     tensors = actor_tensors(model, envs)
-    save_policy(actor, tensors, metadata)
     seeds = [SELECTION + k for k in range(settings.eval_episodes)]
-    chosen = returns(open_policy(str(actor), settings.env), settings.env, seeds)
+    chosen = returns(_network(tensors, metadata), settings.env, seeds)
     metadata["selection_return"] = f"{chosen.mean():.2f}"
     save_policy(actor, tensors, metadata)
     better = bool(chosen.mean() > best)
@@ -320,6 +321,11 @@ def _evaluate(
         export(actor, out, "expert", settings.final_episodes)
         export_medium(state_dir, out, settings.final_episodes)
     return best
+
+
+def _network(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> policies.Policy:
+    sizes = tensors["obs_mean"].size, tensors["layers.2.bias"].size
+    return policies.network("the actor", tensors, metadata, metadata["env"], *sizes)
 
 
 def _command(settings: Settings, out: Path) -> str:
@@ -334,8 +340,8 @@ def medium_file(out: Path) -> Path:
 def export(actor: Path, out: Path, level: str, episodes: int) -> np.ndarray:
     """Write `actor` to `out` with its level and its measured return on the held-out seeds, which it returns."""
     tensors, metadata = policies.read(actor)
-    env = metadata["env"]
-    measured = returns(open_policy(str(actor), env), env, [HELD_OUT + k for k in range(episodes)])
+    seeds = [HELD_OUT + k for k in range(episodes)]
+    measured = returns(_network(tensors, metadata), metadata["env"], seeds)
     record = {
         "level": level,
         "return_mean": f"{measured.mean():.2f}",
