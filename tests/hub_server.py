@@ -1,0 +1,96 @@
+"""A small Hub on loopback: repositories on disk behind the HTTP interface that `huggingface_hub` speaks.
+
+It serves the LFS way of storing (`HF_HUB_DISABLE_XET=1`), checks every SHA-256 it is told, and can fail on
+purpose.
+
+    with HubServer(tmp_path) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.fail(7, "drop")          # the seventh request from now on breaks in the middle
+        hub.fail(9, 429, retry_after=0)
+        hub.down_from(12)            # every request from the twelfth on breaks, until hub.up()
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from hub_routes import Handler
+from hub_store import Store
+
+TOKEN = "hf_loopback_write"
+READ_TOKEN = "hf_loopback_read"
+
+
+class HubServer(Store, ThreadingHTTPServer):
+    """See the module. `log` holds `METHOD path` of every request, `stored` the size of every upload."""
+
+    daemon_threads = True
+
+    def __init__(self, directory: str | Path, page: int = 7, chunk_size: int = 50_000) -> None:
+        Store.__init__(self, directory)
+        ThreadingHTTPServer.__init__(self, ("127.0.0.1", 0), Handler)
+        self.page, self.chunk_size = page, chunk_size  # small, so that both are exercised
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.lock = threading.RLock()
+        self.log: list[str] = []
+        self.authorizations: set[str] = set()
+        self.stored: list[int] = []
+        self.faults: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self.dead_from: int | None = None
+        self.users = {
+            TOKEN: {"name": "alice", "orgs": ["alice", "org"], "role": "write"},
+            READ_TOKEN: {"name": "bob", "orgs": ["bob"], "role": "read"},
+        }
+
+    def __enter__(self) -> HubServer:
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+    @property
+    def requests(self) -> int:
+        return len(self.log)
+
+    def fail(self, request: int, kind: str | int, **options: Any) -> None:
+        """Let the `request`-th request from now fail once: "drop", "corrupt" or a status."""
+        self.faults[self.requests + request] = (kind, options)
+
+    def down_from(self, request: int) -> None:
+        """From the `request`-th request from now on, break every connection in the middle."""
+        self.dead_from = self.requests + request
+
+    def up(self) -> None:
+        self.dead_from = None
+        self.faults.clear()
+
+    def fault(self, line: str) -> tuple[Any, dict[str, Any]] | None:
+        with self.lock:
+            self.log.append(line)
+            number = len(self.log)
+            if self.dead_from is not None and number >= self.dead_from:
+                return "drop", {}
+            return self.faults.pop(number, None)
+
+
+def main() -> None:
+    """Serve a folder until interrupted: `python tests/hub_server.py DIR`."""
+    import sys
+
+    with HubServer(sys.argv[1]) as hub:
+        print(f"HF_ENDPOINT={hub.url} HF_HUB_DISABLE_XET=1 HF_TOKEN={TOKEN}", flush=True)
+        while True:
+            time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()

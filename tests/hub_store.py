@@ -1,0 +1,83 @@
+"""The repositories of the loopback Hub as they lie on disk: listings by commit, content by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class Refused(Exception):
+    """An answer that is no success: status, the Hub's error code, message."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+@dataclass
+class Repo:
+    """One repository as it lies on disk: refs to commits, each a listing of paths."""
+
+    file: Path
+    private: bool = False
+    branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    commits: dict[str, dict[str, Any]] = field(default_factory=dict)  # oid → title, files: path → entry
+
+    @classmethod
+    def load(cls, file: Path) -> Repo:
+        if not file.exists():
+            raise Refused(404, "RepoNotFound", "Repository not found")
+        return cls(file, **json.loads(file.read_text()))
+
+    def save(self) -> None:
+        record = {name: value for name, value in vars(self).items() if name != "file"}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        part = self.file.with_suffix(".part")
+        part.write_text(json.dumps(record))
+        part.replace(self.file)
+
+    def commit(self, branch: str, title: str, files: dict[str, Any]) -> str:
+        parent = self.branches.get(branch)
+        content = json.dumps([parent, title, files, len(self.commits)], sort_keys=True)
+        oid = hashlib.sha1(content.encode()).hexdigest()
+        self.commits[oid] = {"title": title, "files": files, "parent": parent}
+        self.branches[branch] = oid
+        self.save()
+        return oid
+
+    def resolve(self, revision: str) -> str:
+        oid = self.branches.get(revision) or self.tags.get(revision) or revision
+        if oid not in self.commits:
+            raise Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return oid
+
+
+class Store:
+    """Repositories and blobs in one folder."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+
+    def repo_file(self, kind: str, repo_id: str) -> Path:
+        return self.directory / kind / f"{repo_id}.json"
+
+    def blob(self, oid: str) -> Path:
+        return self.directory / "blobs" / oid
+
+    def store(self, oid: str, content: bytes) -> None:
+        file = self.blob(oid)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"{oid}.{threading.get_ident()}.part")
+        part.write_bytes(content)
+        part.replace(file)
+
+    def files(self, repo_id: str, revision: str = "main", kind: str = "datasets") -> dict[str, bytes]:
+        """Every file of a repository, for tests to compare."""
+        repo = Repo.load(self.repo_file(kind, repo_id))
+        listing = repo.commits[repo.resolve(revision)]["files"]
+        return {path: self.blob(entry["blob"]).read_bytes() for path, entry in listing.items()}
