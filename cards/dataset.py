@@ -6,14 +6,13 @@ import json
 import re
 import shlex
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from distractor_data import schema
+from distractor_data import schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, SYNTHETIC, Spec
 
@@ -47,11 +46,12 @@ _KEPT = re.compile(r"<!-- keep (?P<name>\S+) -->(?P<text>.*?)<!-- /keep -->", re
 
 @dataclass(frozen=True)
 class Part:
-    """One config and split as its `meta/` folder describes it; the data files need not be there."""
+    """One config and split as its `meta/` folder describes it; the data files may lie elsewhere."""
 
     config: str
     split: str
     root: Path
+    bytes: int  # of the data files
 
     @property
     def info(self) -> dict[str, Any]:
@@ -60,10 +60,6 @@ class Part:
     @property
     def record(self) -> dict[str, Any]:
         return json.loads((self.root / schema.DMASK).read_text())
-
-    @property
-    def bytes(self) -> int:
-        return sum(file.stat().st_size for file in (self.root / "data").rglob("*.parquet"))
 
     def mean(self, column: str) -> float | None:
         """Mean over the episodes of a number in `meta/episodes`; None where it was not measured."""
@@ -79,7 +75,11 @@ def parts(directory: str | Path) -> list[Part]:
     """Every config and split of the folder, `train` before `test`."""
     found = Path(directory).glob(f"*/*/{schema.INFO}")
     roots = sorted((file.parent.parent for file in found), key=lambda r: (r.parent.name, r.name != SPLITS[0]))
-    return [Part(root.parent.name, root.name, root) for root in roots if root.name in SPLITS]
+    return [
+        Part(root.parent.name, root.name, root, sum(f.stat().st_size for f in (root / "data").rglob("*.parquet")))
+        for root in roots
+        if root.name in SPLITS
+    ]
 
 
 def license_of(found: list[Part], license: str | None = None) -> str | None:
@@ -99,21 +99,25 @@ def write_card(directory: str | Path, repo_id: str | None = None, license: str |
         write_sheet(part)
     path = Path(directory) / README
     text = render(directory, found, repo_id, license)
-    temporary = path.with_name(f".{README}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with storage.atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 
-def render(directory: str | Path, found: list[Part], repo_id: str | None, license: str | None) -> str:
-    """The text of the card for `found`; what was hand-written in `DIR/README.md` is taken over."""
+def render(
+    directory: str | Path, found: list[Part], repo_id: str | None, license: str | None, published: str = ""
+) -> str:
+    """The text of the card for `found`.
+
+    What was hand-written is taken over from `DIR/README.md`, and from the `published` card where that has none.
+    """
     if not found:
         raise DmaskError(f"{directory} holds no dataset; make one with `dmask generate --out {directory}`")
     from huggingface_hub import DatasetCard
 
     path = Path(directory) / README
     old = path.read_text(encoding="utf-8") if path.exists() else ""
-    kept = {match["name"]: match["text"] for match in _KEPT.finditer(old)}
+    kept = {match["name"]: match["text"] for match in _KEPT.finditer(published + old) if match["text"].strip()}
     used: set[str] = set()
 
     def keep(name: str) -> str:
@@ -262,8 +266,8 @@ def _row(part: Part) -> dict[str, Any]:
         "size": f"{height}×{width}",
         "mean_return": show(part.mean("return"), ".1f"),
         "expert": show(record.get("expert_return"), ".1f"),
-        "mask": record["mask"]["source"],
-        "coverage": show(part.mean("coverage"), ".1%"),
+        "mask": record["mask_source"],
+        "coverage": show(part.mean("mask_coverage"), ".1%"),
         "iou": show(part.mean("iou"), ".3f"),
         "command": command(Spec.from_json(record["spec"])),
     }
@@ -280,17 +284,12 @@ def _type(column: str, feature: dict[str, Any]) -> str:
 
 def write_sheet(part: Part, frames: int = 8) -> None:
     """Write the part's contact sheet into its `meta/`, of frames spread over its first shard."""
-    from PIL import Image
-
     from distractor_data import report
 
-    files = sorted((part.root / "data").rglob("*.parquet"))
-    if not files:
+    if not storage.shards(part.root):
         return
-    table = pq.read_table(files[0], columns=[schema.IMAGE, schema.MASK], partitioning=None)
+    columns = [schema.IMAGE, schema.MASK]
+    table = storage.read_frames(part.root, 0, columns)
     table = table.take(np.unique(np.linspace(0, len(table) - 1, frames).round().astype(np.int64)))
-    images, masks = (
-        np.stack([np.asarray(Image.open(BytesIO(cell["bytes"]))) for cell in table[column].to_pylist()])
-        for column in (schema.IMAGE, schema.MASK)
-    )
+    images, masks = (storage.decode_images(table[column]) for column in columns)
     report.contact_sheet(images, masks, part.root / "meta" / SHEET, columns=frames)

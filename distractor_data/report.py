@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from distractor_data import storage
+
 GAP = 2  # pixels between two cells
 CELL = 96  # a cell is at least that many pixels high
 TINT = np.array([255, 40, 40], dtype=np.float32)
@@ -37,8 +39,6 @@ def contact_sheet(images: np.ndarray, masks: np.ndarray, path: str | Path, colum
             top, left = GAP + y * (height + GAP), GAP + x * (width + GAP)
             sheet[top : top + height, left : left + width] = cell
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    Image.fromarray(sheet).save(part, format="PNG")
-    part.replace(path)
+    with storage.atomic_write(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG")
     return path

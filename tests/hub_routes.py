@@ -202,9 +202,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer_refs(self, kind: str, repo: str) -> None:
         found = self.repo(kind, repo)
         refs = {
-            name: [
-                {"name": key, "ref": f"refs/{ref}/{key}", "targetCommit": oid} for key, oid in named.items()
-            ]
+            name: [{"name": key, "ref": f"refs/{ref}/{key}", "targetCommit": oid} for key, oid in named.items()]
             for name, ref, named in (("branches", "heads", found.branches), ("tags", "tags", found.tags))
         }
         self.send({**refs, "converts": [], "pullRequests": []})

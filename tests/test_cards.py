@@ -33,11 +33,11 @@ def test_datasets_reads_the_folder_by_its_card(folder: Path) -> None:
     write_card(folder)
     data = datasets.load_dataset(str(folder))  # the default config
     assert {split: len(rows) for split, rows in data.items()} == {"train": 48, "test": 24}
-    expected = small_dataset.arrays(np.random.default_rng([0, 1, 0]), 12)
+    expected = small_dataset.episode(1)
     rows = data["train"].select(range(12, 24))
     for t, row in enumerate(rows):
-        assert np.array_equal(np.asarray(row[schema.IMAGE]), expected["image"][t])
-        assert np.array_equal(np.asarray(row[schema.MASK]), expected["mask"][t])
+        assert np.array_equal(np.asarray(row[schema.IMAGE]), expected.image[t])
+        assert np.array_equal(np.asarray(row[schema.MASK]), expected.mask[t] * 255)
     cheetah = datasets.load_dataset(str(folder), "cheetah-run", split="test", streaming=True)
     assert sum(1 for _ in cheetah) == 24
     assert cheetah.features[schema.STATE] == datasets.List(datasets.Value("float32"), length=small_dataset.STATE)
@@ -86,14 +86,13 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def test_contact_sheet_shows_frames_masks_and_overlays(folder: Path, tmp_path: Path) -> None:
-    values = small_dataset.arrays(np.random.default_rng(0), 3)
-    images, masks = values["image"], values["mask"]
+    images, masks = (array[:3] for array in (small_dataset.episode(0).image, small_dataset.episode(0).mask))
     sheet = np.asarray(Image.open(report.contact_sheet(images, masks, tmp_path / "sheet.png")))
     scale, gap = 96 // small_dataset.SIZE, report.GAP
     rows = [sheet[gap + row * (96 + gap) :, gap:][:96:scale, :96:scale] for row in range(3)]
     assert np.array_equal(rows[0], images[0])
-    assert np.array_equal(rows[1], np.repeat(masks[0][..., None], 3, -1))
-    outside = masks[0] == 0
+    assert np.array_equal(rows[1], np.repeat(masks[0][..., None] * 255, 3, -1))
+    outside = ~masks[0]
     assert np.array_equal(rows[2][outside], images[0][outside])
     assert (rows[2][~outside, 0] >= images[0][~outside, 0]).all()
     assert sheet.shape == (3 * (96 + gap) + gap, 3 * (96 + gap) + gap, 3)
