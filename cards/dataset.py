@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from distractor_data import schema, storage
 from distractor_data.errors import DmaskError
+from distractor_data.repository import CARD
 from distractor_data.spec import SPLITS, SYNTHETIC, Spec
 
 if TYPE_CHECKING:
     from datasets import Features
 
-README = "README.md"
 SHEET = "contact_sheet.png"
 DEFAULT_CONFIG = "walker-run"
 PRETTY_NAME = "Distracting Control, masked"
@@ -97,7 +97,7 @@ def write_card(directory: str | Path, repo_id: str | None = None, license: str |
     found = parts(directory)
     for part in found:
         write_sheet(part)
-    path = Path(directory) / README
+    path = Path(directory) / CARD
     text = render(directory, found, repo_id, license)
     with storage.atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -115,7 +115,7 @@ def render(
         raise DmaskError(f"{directory} holds no dataset; make one with `dmask generate --out {directory}`")
     from huggingface_hub import DatasetCard
 
-    path = Path(directory) / README
+    path = Path(directory) / CARD
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     kept = {match["name"]: match["text"] for match in _KEPT.finditer(published + old) if match["text"].strip()}
     used: set[str] = set()

@@ -1,0 +1,217 @@
+"""Datasets to the Hugging Face Hub and back: resumable, verified, through `huggingface_hub` alone.
+
+A push compares what lies in the folder with what lies on the Hub and sends the difference in commits of a bounded
+number of shards, so that a broken one goes on where it stopped. What describes the data goes last.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distractor_data import meta, schema, storage
+from distractor_data.errors import DmaskError, nearest
+from distractor_data.repository import CARD, Content, Repository, connect, hub_errors, size_of
+from distractor_data.spec import DEFAULT_DIR, SPLITS, full_name
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
+
+    from cards.dataset import Part
+
+
+@dataclass(frozen=True)
+class Push:
+    """What a push sent, or with `dry_run` would send: path in the repository → size in bytes."""
+
+    name: str
+    url: str
+    sent: dict[str, int]
+    card: str
+
+
+def push(
+    directory: str | Path = DEFAULT_DIR,
+    name: str | None = None,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    tag: str | None = None,
+    message: str = "Upload dataset",
+    token: str | None = None,
+    license: str | None = None,
+    dry_run: bool = False,
+) -> Push:
+    """Make the dataset repository `name` hold what the folder holds (default: `<user>/<the folder's name>`).
+
+    Configs and splits that only the repository has stay; shards that the folder no longer has go. Raises
+    `DmaskError` for a dataset that fails verification, a token that may not write, and a broken connection.
+    """
+    from cards.dataset import parts, render, write_sheet
+
+    found = parts(directory)
+    if not found:
+        raise DmaskError(f"{directory} holds no dataset; make one with `dmask generate --out {directory}`")
+    _require_license(found, license)
+    for part in found:
+        meta.verify(part.root)
+        write_sheet(part)
+    contents: dict[str, Content] = {path: file for part in found for path, file in part_files(part).items()}
+    default = Path(directory).resolve().name
+    if dry_run:
+        card = render(directory, found, name or default, license)
+        sizes = {path: size_of(content) for path, content in {**contents, CARD: card.encode()}.items()}
+        return Push(name or default, "", sizes, card)
+    api, name = connect(name, default, token)
+    repository = Repository(api, name, revision=revision)
+    with hub_errors(name, "push to"):
+        repository.create(private)
+        there = repository.files()
+        with tempfile.TemporaryDirectory() as folder:
+            others = _other_parts(repository, there, found, Path(folder))
+            published = repository.download(CARD, folder).read_text("utf-8") if CARD in there else ""
+            card = render(directory, found + others, name, license, published)
+        mine = tuple(f"{part.config}/{part.split}/" for part in found)
+        obsolete = [path for path in there if path.startswith(mine) and path not in contents]
+        sent = repository.send({**contents, CARD: card.encode()}, obsolete, message)
+        if tag is not None:
+            repository.tag(tag)
+    return Push(name, repository.url, sent, card)
+
+
+def _require_license(found: list[Part], license: str | None) -> None:
+    from cards.dataset import license_of
+
+    if license_of(found, license) is None:
+        videos = ", ".join(sorted({part.record["spec"]["backgrounds"] for part in found}))
+        raise DmaskError(
+            f"the licence follows that of the background videos ({videos}), which dmask can't know; "
+            "give it with --license, such as --license cc-by-nc-4.0"
+        )
+
+
+def part_files(part: Part) -> dict[str, Path]:
+    """Path in the repository → file, of everything that belongs to a config and split; shards first."""
+    names = [name(k) for k in storage.shards(part.root) for name in (schema.data_file, schema.episodes_file)]
+    described = sorted(file for file in (part.root / "meta").iterdir() if file.is_file() and file.name[0] != ".")
+    names += [f"meta/{file.name}" for file in described]
+    return {f"{part.config}/{part.split}/{name}": part.root / name for name in names}
+
+
+def _other_parts(repository: Repository, there: dict[str, RepoFile], found: list[Part], folder: Path) -> list[Part]:
+    """The configs and splits that only the repository has, as their `meta/` describes them."""
+    from cards.dataset import Part
+
+    mine = {(part.config, part.split) for part in found}
+    others = []
+    for config, split in (pair for pair in _pairs(there) if pair not in mine):
+        prefix = f"{config}/{split}"
+        for path in (path for path in there if path.startswith(f"{prefix}/meta/")):
+            repository.download(path, folder)
+        frames = sum(entry.size for path, entry in there.items() if path.startswith(f"{prefix}/data/"))
+        others.append(Part(config, split, folder / prefix, frames))
+    return others
+
+
+def pull(
+    name: str,
+    directory: str | Path,
+    *,
+    env: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> list[Path]:
+    """Get a dataset, or only one config or split of it, into a folder and verify it. Returns the roots.
+
+    What is there already is not fetched again. Raises `DmaskError` where the folder holds other data.
+    """
+    from huggingface_hub import DatasetCard
+
+    from cards.dataset import write_card
+
+    with hub_errors(name, "pull from"):
+        repository = _at_commit(name, revision, token)
+        there = repository.files()
+        chosen = _choose(there, name, env, split)
+        for config, part in chosen:
+            _refuse_other_data(repository, schema.root(directory, config, part), f"{config}/{part}")
+        _snapshot(repository, [f"{config}/{part}/*" for config, part in chosen], directory)
+    roots = [schema.root(directory, config, part) for config, part in chosen]
+    for root in roots:
+        meta.verify(root)
+    if len(chosen) < len(_pairs(there)):
+        write_card(directory, name, DatasetCard.load(Path(directory) / CARD).data.get("license"))
+    return roots
+
+
+def fetch(
+    name: str,
+    env: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    frames: bool = True,
+    token: str | None = None,
+) -> Path:
+    """Get a dataset, or one config or split of it, into the Hub's cache; returns the folder.
+
+    Without `frames` only what describes them is fetched. `name` may carry the revision: `org/name@v1`.
+    """
+    name, _, after = name.partition("@")
+    with hub_errors(name, "load"):
+        repository = _at_commit(name, revision or after or None, token)
+        chosen = _choose(repository.files(), name, env, split)
+        inside = "*" if frames else "meta/*"
+        return _snapshot(repository, [f"{config}/{part}/{inside}" for config, part in chosen])
+
+
+def _snapshot(repository: Repository, patterns: list[str], folder: str | Path | None = None) -> Path:
+    got = repository.api.snapshot_download(
+        repository.name,
+        repo_type="dataset",
+        revision=repository.revision,
+        local_dir=folder,
+        allow_patterns=[*patterns, CARD],
+    )
+    return Path(got)
+
+
+def _at_commit(name: str, revision: str | None, token: str | None) -> Repository:
+    """The repository at the commit that the revision stands for now, so that all that is read is of one state."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    return Repository(api, name, revision=Repository(api, name, revision=revision).head())
+
+
+def _pairs(there: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every (config, split) of a repository's files."""
+    parts = [path.split("/", 2) for path in there if path.endswith(f"/{schema.INFO}")]
+    return sorted((p[0], p[1]) for p in parts if len(p) == 3 and p[1] in SPLITS and p[2] == schema.INFO)
+
+
+def _choose(there: dict[str, Any], name: str, env: str | None, split: str | None) -> list[tuple[str, str]]:
+    """The (config, split) pairs asked for."""
+    pairs = _pairs(there)
+    config = None if env is None else full_name(env)
+    if not pairs:
+        raise DmaskError(f"{name} holds no dataset that dmask made")
+    for what, asked, has in (("env", config, {c for c, _ in pairs}), ("split", split, {s for _, s in pairs})):
+        if asked is not None and asked not in has:
+            choices = ", ".join(sorted(has))
+            raise DmaskError(f"{name} has no {what} {asked!r}{nearest(asked, has)}; it has {choices}")
+    chosen = [(c, s) for c, s in pairs if config in (None, c) and split in (None, s)]
+    if not chosen:
+        raise DmaskError(f"{name} has no split {split!r} of {config}")
+    return chosen
+
+
+def _refuse_other_data(repository: Repository, root: Path, prefix: str) -> None:
+    """Raise where the folder holds data of another spec, which a pull would overwrite."""
+    if not (root / schema.DMASK).exists():
+        return
+    theirs = repository.download(f"{prefix}/{schema.DMASK}").parent.parent
+    if differences := meta.read_spec(theirs).differences(meta.read_spec(root)):
+        raise DmaskError(f"{root} holds other data: {'; '.join(differences)}; choose another folder")
