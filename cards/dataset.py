@@ -283,13 +283,14 @@ def _type(column: str, feature: dict[str, Any]) -> str:
 
 
 def write_sheet(part: Part, frames: int = 8) -> None:
-    """Write the part's contact sheet into its `meta/`, of frames spread over its first shard."""
+    """Write the part's contact sheet into its `meta/`, of frames spread over its first shard, if that is newer."""
     from distractor_data import report
 
-    if not storage.shards(part.root):
+    first, sheet = part.root / schema.data_file(0), part.root / "meta" / SHEET
+    if not first.exists() or (sheet.exists() and sheet.stat().st_mtime_ns > first.stat().st_mtime_ns):
         return
     columns = [schema.IMAGE, schema.MASK]
     table = storage.read_frames(part.root, 0, columns)
     table = table.take(np.unique(np.linspace(0, len(table) - 1, frames).round().astype(np.int64)))
     images, masks = (storage.decode_images(table[column]) for column in columns)
-    report.contact_sheet(images, masks, part.root / "meta" / SHEET, columns=frames)
+    report.contact_sheet(images, masks, sheet, columns=frames)

@@ -1,10 +1,31 @@
-"""What tests share: where the folders that are not part of the repository lie."""
+"""What tests share: folders that are not part of the repository, and a Hub on loopback, which no test leaves.
+
+Its address is set before anything imports `huggingface_hub`, which reads it only once.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import small_dataset
+from hub_server import TOKEN, HubServer
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="dmask-tests-")
+_HUB = HubServer(Path(_FOLDER.name) / "none").__enter__()
+os.environ.update(
+    HF_ENDPOINT=_HUB.url,
+    HF_HUB_DISABLE_XET="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_HOME=f"{_FOLDER.name}/home",
+)
+for variable in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_TOKEN_PATH"):
+    os.environ.pop(variable, None)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -25,3 +46,42 @@ def real_backgrounds() -> Path:
 def published_experts() -> Path:
     """The LAOM authors' policies."""
     return _folder("experts")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty Hub, and a token that may write to `alice` and `org` in the environment."""
+    _HUB.reset(tmp_path / "hub")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    yield _HUB
+    _HUB.reset(Path(_FOLDER.name) / "none")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Waiting before a retry takes no time; returns how long it would have been, each time."""
+    waited: list[float] = []
+    sleep: Callable[[float], None] = time.sleep
+
+    def hurry(seconds: float) -> None:
+        waited.append(seconds)
+        sleep(min(seconds, 0.01))
+
+    monkeypatch.setattr(time, "sleep", hurry)
+    return waited
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `folder` copies."""
+    directory = tmp_path_factory.mktemp("made") / "data"
+    for config in ("cheetah-run", "walker-run"):
+        small_dataset.write(directory, config, "train", shards=2)
+        small_dataset.write(directory, config, "test", shards=1)
+    return directory
+
+
+@pytest.fixture
+def folder(made_once: Path, tmp_path: Path) -> Path:
+    """A dataset of two configs with two shards of training episodes and one of test episodes each."""
+    return Path(shutil.copytree(made_once, tmp_path / "data"))

@@ -36,15 +36,20 @@ class HubServer(Store, ThreadingHTTPServer):
         self.page, self.chunk_size = page, chunk_size  # small, so that both are exercised
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.lock = threading.RLock()
+        self.users = {
+            TOKEN: {"name": "alice", "orgs": ["alice", "org"], "role": "write"},
+            READ_TOKEN: {"name": "bob", "orgs": ["bob"], "role": "read"},
+        }
+        self.reset(directory)
+
+    def reset(self, directory: str | Path) -> None:
+        """Serve another folder and forget what was asked."""
+        self.directory = Path(directory)
         self.log: list[str] = []
         self.authorizations: set[str] = set()
         self.stored: list[int] = []
         self.faults: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.dead_from: int | None = None
-        self.users = {
-            TOKEN: {"name": "alice", "orgs": ["alice", "org"], "role": "write"},
-            READ_TOKEN: {"name": "bob", "orgs": ["bob"], "role": "read"},
-        }
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -65,9 +70,9 @@ class HubServer(Store, ThreadingHTTPServer):
         """Let the `request`-th request from now fail once: "drop", "corrupt" or a status."""
         self.faults[self.requests + request] = (kind, options)
 
-    def down_from(self, request: int) -> None:
-        """From the `request`-th request from now on, break every connection in the middle."""
-        self.dead_from = self.requests + request
+    def down_from(self, request: int, kind: str | int = "drop") -> None:
+        """From the `request`-th request from now on, break every connection in the middle, or answer a status."""
+        self.dead_from, self.dead_kind = self.requests + request, kind
 
     def up(self) -> None:
         self.dead_from = None
@@ -78,7 +83,7 @@ class HubServer(Store, ThreadingHTTPServer):
             self.log.append(line)
             number = len(self.log)
             if self.dead_from is not None and number >= self.dead_from:
-                return "drop", {}
+                return self.dead_kind, {}
             return self.faults.pop(number, None)
 
 

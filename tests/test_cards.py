@@ -21,14 +21,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for config in ("cheetah-run", "walker-run"):
-        for split in ("test", "train"):
-            small_dataset.write(tmp_path / "data", config, split, shards=1 if split == "test" else 2)
-    return tmp_path / "data"
-
-
 def test_datasets_reads_the_folder_by_its_card(folder: Path) -> None:
     write_card(folder)
     data = datasets.load_dataset(str(folder))  # the default config
