@@ -55,9 +55,7 @@ class Handler(BaseHTTPRequestHandler):
     """One method a route; each either answers with `send` or raises `Refused`."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = (
-        True  # headers and body are two writes; waiting for the first to be acknowledged is slow
-    )
+    disable_nagle_algorithm = True  # headers and body are two writes
     server: HubServer
 
     def log_message(self, *_: Any) -> None:
