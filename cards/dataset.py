@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -12,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from distractor_data import schema, storage
+from distractor_data import dataset, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.repository import CARD
-from distractor_data.spec import SPLITS, SYNTHETIC, Spec
+from distractor_data.spec import SYNTHETIC, Spec
 
 if TYPE_CHECKING:
     from datasets import Features
 
 SHEET = "contact_sheet.png"
-DEFAULT_CONFIG = "walker-run"
 PRETTY_NAME = "Distracting Control, masked"
 TAGS = ["LeRobot", "robotics", "reinforcement-learning", "image-segmentation", "latent-action-models"]
 SYNTHETIC_LICENSE = "cc-by-4.0"
@@ -51,15 +49,20 @@ class Part:
     config: str
     split: str
     root: Path
-    bytes: int  # of the data files
 
     @property
     def info(self) -> dict[str, Any]:
-        return json.loads((self.root / schema.INFO).read_text())
+        return storage.read_json(self.root / schema.INFO)
 
     @property
     def record(self) -> dict[str, Any]:
-        return json.loads((self.root / schema.DMASK).read_text())
+        return storage.read_json(self.root / schema.DMASK)
+
+    @property
+    def bytes(self) -> int:
+        """Of the files of frames, as the checksums list them."""
+        sums = storage.read_json(self.root / schema.CHECKSUMS)
+        return sum(known["size"] for path, known in sums.items() if path.startswith("data/"))
 
     def mean(self, column: str) -> float | None:
         """Mean over the episodes of a number in `meta/episodes`; None where it was not measured."""
@@ -73,12 +76,10 @@ class Part:
 
 def parts(directory: str | Path) -> list[Part]:
     """Every config and split of the folder, `train` before `test`."""
-    found = Path(directory).glob(f"*/*/{schema.INFO}")
-    roots = sorted((file.parent.parent for file in found), key=lambda r: (r.parent.name, r.name != SPLITS[0]))
     return [
-        Part(root.parent.name, root.name, root, sum(f.stat().st_size for f in (root / "data").rglob("*.parquet")))
-        for root in roots
-        if root.name in SPLITS
+        Part(config, split, schema.root(directory, config, split))
+        for config, splits in dataset.configs(directory).items()
+        for split in splits
     ]
 
 
@@ -133,12 +134,6 @@ def render(
     return str(card).rstrip("\n") + "\n" + extra
 
 
-def default_config(found: list[Part]) -> str:
-    """The config that `load_dataset(name)` gives."""
-    configs = [part.config for part in found]
-    return DEFAULT_CONFIG if DEFAULT_CONFIG in configs else configs[0]
-
-
 def command(spec: Spec) -> str:
     """The `dmask generate` line that makes the data of a spec."""
     words = ["dmask", "generate", "--env", spec.env, "--split", spec.split, "--episodes", str(spec.episodes)]
@@ -181,13 +176,14 @@ def _yaml(found: list[Part], license: str | None) -> Any:
         task_categories=["robotics", "reinforcement-learning", "image-segmentation"],
         size_categories=[_size_category(frames)],
     )
+    default = _default(found)
     configs: dict[str, dict[str, Any]] = {}
     infos = {}
     for config in dict.fromkeys(part.config for part in found):
         mine = [part for part in found if part.config == config]
         paths = [{"split": p.split, "path": f"{config}/{p.split}/data/**/*.parquet"} for p in mine]
         configs[config] = {"data_files": paths}
-        if config == default_config(found):
+        if config == default:
             configs[config]["default"] = True
         splits = [SplitInfo(part.split, part.bytes, part.info["total_frames"]) for part in mine]
         columns = features(mine[0].info)
@@ -202,6 +198,10 @@ def _yaml(found: list[Part], license: str | None) -> Any:
     return data
 
 
+def _default(found: list[Part]) -> str:
+    return dataset.default_config([part.config for part in found])
+
+
 def _size_category(frames: int) -> str:
     """The Hub's name of a number of rows: `n<1K`, `1K<n<10K`, …, `n>1T`."""
     above = [name for bound, name in _SIZES if frames < bound]
@@ -212,7 +212,7 @@ def _size_category(frames: int) -> str:
 def _values(found: list[Part], name: str) -> dict[str, Any]:
     """What the template's body shows."""
     rows = [_row(part) for part in found]
-    default = default_config(found)
+    default = _default(found)
     columns = {name: feature for part in found for name, feature in part.info["features"].items()}
     versions = {
         ", ".join(f"{package} {version}" for package, version in sorted(part.record["versions"].items()))

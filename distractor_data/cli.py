@@ -101,6 +101,54 @@ def verify(directory: Directory = Path(DEFAULT_DIR)) -> None:
 
 
 @app.command()
+def push(
+    directory: Directory = Path(DEFAULT_DIR),
+    name: Annotated[str | None, typer.Argument(help="ORG/NAME; without it <you>/<the folder's name>.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Only for you, or your organisation.")] = False,
+    revision: Annotated[str | None, typer.Option(help="The branch to push to.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Name this release, such as v1.")] = None,
+    message: Annotated[str, typer.Option(help="What the commits say.")] = "Upload dataset",
+    license: Annotated[str | None, typer.Option(help="Needed where the background videos are real ones.")] = None,
+    token: Annotated[str | None, typer.Option(help="Instead of HF_TOKEN or the stored login.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the files and the card.")] = False,
+) -> None:
+    """Publish a dataset on the Hugging Face Hub, with its card.
+
+    Interrupted, the same command goes on where it stopped; later it sends only what changed.
+    """
+    from distractor_data import hub, terminal
+
+    pushed = hub.push(
+        directory,
+        name,
+        private=private,
+        revision=revision,
+        tag=tag,
+        message=message,
+        token=token,
+        license=license,
+        dry_run=dry_run,
+    )
+    terminal.print_push(pushed, dry_run)
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="ORG/NAME of a dataset on the Hub.")],
+    directory: Directory,
+    env: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
+    split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A tag, branch or commit.")] = None,
+    token: Annotated[str | None, typer.Option(help="Instead of HF_TOKEN or the stored login.")] = None,
+) -> None:
+    """Get a dataset from the Hugging Face Hub and verify it. Interrupted, the same command goes on."""
+    from distractor_data import hub, terminal
+
+    wanted = split.value if split else None
+    terminal.print_verified(hub.pull(name, directory, env=env, split=wanted, revision=revision, token=token))
+
+
+@app.command()
 def envs() -> None:
     """List the environments."""
     from distractor_data.envs.suite import environments

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,11 +20,14 @@ from distractor_data.spec import full_name
 class Episodes(Sequence[Episode]):
     """The episodes of one config and split. Each is read and decoded when it is asked for."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, shard_file: Callable[[int], Path] | None = None) -> None:
+        """`shard_file` gives the file of a shard's frames, where they don't lie in `root`."""
         self.root = root
+        self.shard_file = shard_file or (lambda shard: root / schema.data_file(shard))
         self.records: list[dict[str, Any]] = [
             {key: value for key, value in row.items() if not key.startswith("stats/")}
-            for row in storage.read_episodes(root).to_pylist()
+            for shard in storage.shards(root, frames=shard_file is None)
+            for row in storage.read_episodes(root, shard).to_pylist()
         ]
 
     def __len__(self) -> int:
@@ -44,7 +47,7 @@ class Episodes(Sequence[Episode]):
 
     def _read(self, record: dict[str, Any]) -> Episode:
         shard = record["data/chunk_index"] * schema.CHUNK_SIZE + record["data/file_index"]
-        path = self.root / schema.data_file(shard)
+        path = self.shard_file(shard)
         rows = _rows(path, record["dataset_from_index"], record["dataset_to_index"])
         info = {key: value for key, value in record.items() if "/" not in key and not key.startswith("dataset_")}
         masks = {
@@ -69,30 +72,48 @@ class Episodes(Sequence[Episode]):
         )
 
 
-def load(source: str | Path, env: str | None = None, split: str = "train", revision: str | None = None) -> Episodes:
-    """Episodes of a dataset: `source` is a folder, or `org/name` on the Hub, of which one split is fetched.
+def load(
+    source: str | Path,
+    env: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    streaming: bool = False,
+) -> Episodes:
+    """Episodes of a dataset: `source` is a folder, or `org/name` or `org/name@revision` on the Hub.
 
-    `env` may be a short name; without it the dataset's only or default config is taken. Raises `DmaskError`
-    where the folder, the config or the split isn't there.
+    `env` may be a short name; without it the dataset's only or default config is taken. From the Hub only that
+    config and split is fetched; with `streaming`, each shard when an episode of it is first read. Raises
+    `DmaskError` where the folder, the config or the split isn't there.
     """
+    if streaming and not Path(source).is_dir():
+        from distractor_data import hub
+
+        root, shard_file = hub.stream(_repository(source), env, split, revision)
+        return Episodes(root, shard_file)
     return Episodes(locate(source, env, split, revision))
 
 
 def locate(source: str | Path, env: str | None = None, split: str = "train", revision: str | None = None) -> Path:
     """The local folder of one config and split, fetched from the Hub where `source` is a repository."""
-    folder = Path(source)
-    if not folder.is_dir():
-        folder = _fetch(str(source), full_name(env) if env else None, split, revision)
-    found = configs(folder)
+    if Path(source).is_dir():
+        return choose(source, env, split)
+    from distractor_data import hub
+
+    return hub.fetch(_repository(source), env, split, revision)
+
+
+def choose(directory: str | Path, env: str | None, split: str, name: str | None = None) -> Path:
+    """The folder of one config and split, or an error that says what `directory` (or `name`) has."""
+    found = configs(directory)
+    name = name or str(directory)
     if not found:
-        raise DmaskError(f"{folder} holds no dataset; give the folder that `dmask generate` wrote")
+        raise DmaskError(f"{name} holds no dataset that `dmask generate` made")
     config = full_name(env) if env else default_config(list(found))
     if config not in found:
-        close = nearest(config, found)
-        raise DmaskError(f"{folder} has no {config}{close} (it has {', '.join(found)})")
+        raise DmaskError(f"{name} has no {config}{nearest(config, found)} (it has {', '.join(found)})")
     if split not in found[config]:
-        raise DmaskError(f"{folder} has no split {split!r} of {config} (it has {', '.join(found[config])})")
-    return schema.root(folder, config, split)
+        raise DmaskError(f"{name} has no split {split!r} of {config} (it has {', '.join(found[config])})")
+    return schema.root(directory, config, split)
 
 
 def configs(directory: str | Path) -> dict[str, list[str]]:
@@ -109,18 +130,11 @@ def default_config(names: list[str]) -> str:
     return "walker-run" if "walker-run" in names else names[0]
 
 
-def _fetch(repo: str, config: str | None, split: str, revision: str | None) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise DmaskError(f"{repo}: no such folder, nor a name on the Hub (org/name); generate it first")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    patterns = ["README.md", f"{config or '*'}/{split}/*"]
-    try:
-        return Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DmaskError(f"{repo}: no such folder, and the Hub didn't give it ({reason})") from error
+def _repository(source: str | Path) -> str:
+    """`source` as the name of a repository, with or without `@revision`."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source)):
+        raise DmaskError(f"{source}: no such folder, nor a name on the Hub (org/name); generate it first")
+    return str(source)
 
 
 def _rows(path: Path, start: int, stop: int) -> pa.Table:

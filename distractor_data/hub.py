@@ -7,11 +7,12 @@ number of shards, so that a broken one goes on where it stopped. What describes 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distractor_data import meta, schema, storage
+from distractor_data import dataset, meta, schema, storage
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.repository import CARD, Content, Repository, connect, hub_errors, size_of
 from distractor_data.spec import DEFAULT_DIR, SPLITS, full_name
@@ -53,7 +54,9 @@ def push(
 
     found = parts(directory)
     if not found:
-        raise DmaskError(f"{directory} holds no dataset; make one with `dmask generate --out {directory}`")
+        hint = f"the folder comes first: `dmask push {DEFAULT_DIR} {directory}`, or "
+        hint = hint if name is None and not Path(directory).exists() else ""
+        raise DmaskError(f"{directory} holds no dataset; {hint}make one with `dmask generate --out {directory}`")
     _require_license(found, license)
     for part in found:
         meta.verify(part.root)
@@ -102,17 +105,13 @@ def part_files(part: Part) -> dict[str, Path]:
 
 def _other_parts(repository: Repository, there: dict[str, RepoFile], found: list[Part], folder: Path) -> list[Part]:
     """The configs and splits that only the repository has, as their `meta/` describes them."""
-    from cards.dataset import Part
+    from cards.dataset import parts
 
     mine = {(part.config, part.split) for part in found}
-    others = []
     for config, split in (pair for pair in _pairs(there) if pair not in mine):
-        prefix = f"{config}/{split}"
-        for path in (path for path in there if path.startswith(f"{prefix}/meta/")):
+        for path in (path for path in there if path.startswith(f"{config}/{split}/meta/")):
             repository.download(path, folder)
-        frames = sum(entry.size for path, entry in there.items() if path.startswith(f"{prefix}/data/"))
-        others.append(Part(config, split, folder / prefix, frames))
-    return others
+    return parts(folder)
 
 
 def pull(
@@ -123,8 +122,8 @@ def pull(
     split: str | None = None,
     revision: str | None = None,
     token: str | None = None,
-) -> list[Path]:
-    """Get a dataset, or only one config or split of it, into a folder and verify it. Returns the roots.
+) -> dict[str, int]:
+    """Get a dataset, or only one config or split of it, into a folder; returns `config/split` → files verified.
 
     What is there already is not fetched again. Raises `DmaskError` where the folder holds other data.
     """
@@ -139,32 +138,59 @@ def pull(
         for config, part in chosen:
             _refuse_other_data(repository, schema.root(directory, config, part), f"{config}/{part}")
         _snapshot(repository, [f"{config}/{part}/*" for config, part in chosen], directory)
-    roots = [schema.root(directory, config, part) for config, part in chosen]
-    for root in roots:
-        meta.verify(root)
+    counts = {}
+    for config, part in chosen:
+        root = schema.root(directory, config, part)
+        try:
+            counts[f"{config}/{part}"] = meta.verify(root)
+        except DmaskError as error:
+            for file in meta.damaged(root):
+                file.unlink(missing_ok=True)  # or the same command would take it for fetched
+            raise DmaskError(f"{error}; what is damaged was removed, run the same command again") from error
     if len(chosen) < len(_pairs(there)):
         write_card(directory, name, DatasetCard.load(Path(directory) / CARD).data.get("license"))
-    return roots
+    return counts
 
 
-def fetch(
-    name: str,
-    env: str | None = None,
-    split: str | None = None,
-    revision: str | None = None,
-    frames: bool = True,
-    token: str | None = None,
-) -> Path:
-    """Get a dataset, or one config or split of it, into the Hub's cache; returns the folder.
+def fetch(name: str, env: str | None, split: str, revision: str | None = None) -> Path:
+    """Get one config and split into the Hub's cache, or what is in the cache when there is no connection.
 
-    Without `frames` only what describes them is fetched. `name` may carry the revision: `org/name@v1`.
+    `name` may carry the revision: `org/name@v1`; without `env` it is the default config. Returns the folder.
     """
-    name, _, after = name.partition("@")
+    repository, root = _described(name, env, split, revision)
     with hub_errors(name, "load"):
-        repository = _at_commit(name, revision or after or None, token)
-        chosen = _choose(repository.files(), name, env, split)
-        inside = "*" if frames else "meta/*"
-        return _snapshot(repository, [f"{config}/{part}/{inside}" for config, part in chosen])
+        _snapshot(repository, [f"{root.parent.name}/{split}/*"])
+    return root
+
+
+def stream(name: str, env: str | None, split: str, revision: str | None = None) -> tuple[Path, Callable[[int], Path]]:
+    """Get only what describes a config and split; returns its folder, and what fetches a shard's frames."""
+    repository, root = _described(name, env, split, revision)
+    prefix = f"{root.parent.name}/{split}"
+    with hub_errors(name, "load"):
+        _snapshot(repository, [f"{prefix}/meta/*"])
+
+    def shard_file(shard: int) -> Path:
+        with hub_errors(name, "load"):
+            return repository.download(f"{prefix}/{schema.data_file(shard)}")
+
+    return root, shard_file
+
+
+def _described(name: str, env: str | None, split: str, revision: str | None) -> tuple[Repository, Path]:
+    """The repository at its commit, and the folder in the Hub's cache of the config and split chosen."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    name, _, after = name.partition("@")
+    repository = Repository(HfApi(), name, revision=revision or after or None)
+    with hub_errors(name, "load"):
+        try:
+            folder = _snapshot(repository, [f"*/*/{schema.INFO}"])
+        except RepositoryNotFoundError:
+            repository.head()  # says so where it is a model's name
+            raise
+    return replace(repository, revision=folder.name), dataset.choose(folder, env, split, name)
 
 
 def _snapshot(repository: Repository, patterns: list[str], folder: str | Path | None = None) -> Path:

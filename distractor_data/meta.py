@@ -113,13 +113,21 @@ def verify(root: Path) -> int:
     }
     if not checksums or not expected <= set(checksums):
         raise DmaskError(f"{root}: checksums are missing; run the `dmask generate` that made it again")
-    for path, known in checksums.items():
+    for file, fault in damaged(root).items():
+        raise DmaskError(f"{file} {fault}; generate or pull it again")
+    return len(checksums)
+
+
+def damaged(root: Path) -> dict[Path, str]:
+    """Every file of frames or records that is not as its checksum says, and in what way."""
+    found = {}
+    for path, known in _read_checksums(root).items():
         file = root / path
         if not file.exists():
-            raise DmaskError(f"{file} is missing; generate or pull it again")
-        if storage.sha256(file) != known["sha256"]:
-            raise DmaskError(f"{file} has changed since it was written (SHA-256 differs); generate or pull it again")
-    return len(checksums)
+            found[file] = "is missing"
+        elif storage.sha256(file) != known["sha256"]:
+            found[file] = "has changed since it was written (SHA-256 differs)"
+    return found
 
 
 def _aggregate(episodes: pa.Table) -> dict[str, dict[str, Any]]:

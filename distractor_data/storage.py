@@ -306,10 +306,11 @@ def _write_episodes(root: Path, shard: int, episodes: pa.Table) -> None:
         pq.write_table(episodes, temporary)
 
 
-def shards(root: Path) -> list[int]:
-    """Numbers of the complete shards, from 0 up to the first that is missing."""
+def shards(root: Path, frames: bool = True) -> list[int]:
+    """Numbers of the complete shards, from 0 up to the first that is missing; without `frames`, of the records."""
+    files = (schema.data_file, schema.episodes_file) if frames else (schema.episodes_file,)
     found: list[int] = []
-    while all((root / path(len(found))).exists() for path in (schema.data_file, schema.episodes_file)):
+    while all((root / path(len(found))).exists() for path in files):
         found.append(len(found))
     return found
 

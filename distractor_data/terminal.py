@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from distractor_data.generate import Summary
+    from distractor_data.hub import Push
     from distractor_data.spec import Spec
 
 
@@ -98,3 +99,17 @@ def print_verified(counts: dict[str, int]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for name, count in counts.items():
         console.print(f"{name}: {count} files as they were written", markup=False)
+
+
+def print_push(pushed: Push, dry_run: bool) -> None:
+    """What was sent, where it is and the line that loads it; of a dry run, the files and the card."""
+    console = Console(soft_wrap=True, highlight=False)
+    total = f"{len(pushed.sent):,} files, {sum(pushed.sent.values()) / 1e6:,.1f} MB"
+    if dry_run:
+        for path, size in pushed.sent.items():
+            console.print(f"{size / 1e6:10.3f} MB  {path}", markup=False)
+        console.print(f"{total}\n\n{pushed.card}", markup=False)
+        return
+    console.print(f"{total} sent" if pushed.sent else "nothing changed since the last push", markup=False)
+    console.print(pushed.url, markup=False)
+    console.print(f'load_dataset("{pushed.name}")', markup=False)

@@ -184,18 +184,12 @@ class Handler(BaseHTTPRequestHandler):
         oid = found.resolve(revision)
         self.send(
             {
-                "_id": oid[:24],
                 "id": repo,
-                "author": repo.split("/")[0],
                 "sha": oid,
                 "lastModified": DATE,
-                "createdAt": DATE,
                 "private": found.private,
-                "gated": False,
-                "disabled": False,
                 "tags": [],
                 "downloads": 0,
-                "likes": 0,
                 "siblings": [{"rfilename": path} for path in found.commits[oid]["files"]],
             }
         )

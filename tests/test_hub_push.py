@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_shards_that_are_gone_go_and_other_configs_stay(hub: HubServer, folder: 
     size = sum(len(files[path]) for path in files if path.startswith("cheetah-run/train/data"))
     assert splits["cheetah-run", "train"]["num_bytes"] == size
     read = datasets.load_dataset("org/name", "cheetah-run", split="train", streaming=True)
-    assert np.array_equal(np.asarray(next(iter(read))[schema.IMAGE]), small_dataset.episode(0).image[0])
+    assert np.array_equal(np.asarray(next(iter(read))[schema.IMAGE]), small_dataset.episode(0, seed=1).image[0])
 
 
 def test_what_was_written_into_the_card_on_the_hub_stays(hub: HubServer, folder: Path) -> None:
@@ -289,3 +290,43 @@ def test_the_token_is_sent_to_the_hub_and_nowhere_else(
     for place in (tmp_path, Path(constants.HF_HOME)):
         for file in place.rglob("*"):
             assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
+
+
+def run_cli(*arguments: str, folder: Path, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+    """`dmask` as a person runs it, beside `data/`."""
+    environment = {**os.environ, "HF_HOME": str(folder.parent / "home"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("HF_TOKEN", None)
+    if token is not None:
+        environment["HF_TOKEN"] = token
+    command = [sys.executable, "-m", "distractor_data.cli", *arguments]
+    return subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True)
+
+
+def test_the_command_line_publishes_the_default_folder(hub: HubServer, folder: Path) -> None:
+    folder.rename(folder.with_name("made"))
+    folder.mkdir()
+    folder.with_name("made").rename(folder / "distracting-dcs-masked")
+    run = run_cli("push", folder=folder)
+    assert run.returncode == 0, run.stderr
+    assert f"{hub.url}/datasets/alice/distracting-dcs-masked" in run.stdout
+    assert 'load_dataset("alice/distracting-dcs-masked")' in run.stdout
+    assert TOKEN not in run.stdout + run.stderr
+    again = run_cli("push", folder=folder)
+    assert "nothing changed" in again.stdout
+    shown = run_cli("push", "--dry-run", folder=folder)
+    assert "walker-run/train/data/chunk-000/file-000.parquet" in shown.stdout
+    assert "configs:" in shown.stdout
+
+
+def test_the_command_line_refuses_in_one_line(hub: HubServer, folder: Path) -> None:
+    for arguments, token, said in (
+        (("push", "data", "org/name"), None, "no Hugging Face token"),
+        (("push", "data", "name"), TOKEN, "names no user or organisation"),
+        (("push", "org/name"), TOKEN, "the folder comes first"),
+        (("pull", "org/nothing", "back"), TOKEN, "no such repository"),
+    ):
+        run = run_cli(*arguments, folder=folder, token=token)
+        assert run.returncode == 2
+        assert run.stderr.startswith("dmask: error: ")
+        assert said in run.stderr
+        assert run.stderr.count("\n") == 1
