@@ -63,6 +63,8 @@ def generate(
     workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
     clean: Annotated[bool, typer.Option("--clean", help="Keep the undistracted image, too.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    push: Annotated[str | None, typer.Option(help="ORG/NAME: send each shard there when it is done.")] = None,
+    license: Annotated[str | None, typer.Option(help="With --push, where the background videos are real.")] = None,
 ) -> None:
     """Make trajectories with distractors and exact masks, as Parquet that `load_dataset` reads.
 
@@ -88,8 +90,8 @@ def generate(
         seed=seed,
     )
     with terminal.episode_progress(spec.env, episodes) as on_episode:
-        summary = run(spec, out, workers or None, overwrite, on_episode)
-    terminal.print_summary(summary, spec, out)
+        summary = run(spec, out, workers or None, overwrite, on_episode, push, license)
+    terminal.print_summary(summary, spec, push or out)
 
 
 @app.command()

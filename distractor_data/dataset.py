@@ -139,6 +139,8 @@ def _repository(source: str | Path) -> str:
 
 def _rows(path: Path, start: int, stop: int) -> pa.Table:
     """Rows whose `index` is in [start, stop): whole row groups, because none holds two episodes."""
+    if not path.exists():
+        raise DmaskError(f"{path} is missing; `dmask pull` it from the Hub, or generate it again")
     try:
         file = pq.ParquetFile(path)
         first = file.read_row_group(0, columns=[schema.INDEX])[schema.INDEX][0].as_py()

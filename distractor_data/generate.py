@@ -39,11 +39,15 @@ def generate(
     workers: int | None = None,
     overwrite: bool = False,
     on_episode: Callable[[int, bool], None] = lambda frames, made: None,
+    push: str | None = None,
+    license: str | None = None,
 ) -> Summary:
     """Write the config and split of a spec into `directory`, going on from what is there.
 
     `on_episode(frames, made)` is called for each episode, `made` being false for one that was there already.
-    Raises `DmaskError` where the folder holds another spec or another run is writing to it.
+    With `push`, the name of a dataset repository, each shard goes there when it is done and its frames are not
+    kept here; what lies there is not made again. Raises `DmaskError` where the folder or the repository holds
+    another spec, or another run is writing to the folder.
     """
     started = time.perf_counter()
     spec, fps = _complete(spec)
@@ -52,11 +56,20 @@ def generate(
     with _lock(root):
         if overwrite:
             _empty(root)
+        publish = _publisher(directory, push, spec, license, overwrite) if push else lambda: None
         _resume(root, spec, fps)
-        made = _fill(root, spec, fps, workers or engines.cores(), on_episode)
+        publish()
+        made = _fill(root, spec, fps, workers or engines.cores(), on_episode, publish)
         _close(root)
+        publish()
     _write_card(directory)
     return _summarise(root, made, time.perf_counter() - started)
+
+
+def _publisher(directory: str | Path, name: str, spec: Spec, license: str | None, fresh: bool) -> Callable[[], None]:
+    from distractor_data import hub
+
+    return hub.publisher(directory, name, spec, license, fresh)
 
 
 def _complete(spec: Spec) -> tuple[Spec, int]:
@@ -128,8 +141,15 @@ def _refuse_other_versions(root: Path, there: dict[str, str], choices: str) -> N
         raise DmaskError(f"{root} was made with other versions: {', '.join(changed)}; {choices}")
 
 
-def _fill(root: Path, spec: Spec, fps: int, workers: int, on_episode: Callable[[int, bool], None]) -> int:
-    """Make what is missing. Returns the number of frames made."""
+def _fill(
+    root: Path,
+    spec: Spec,
+    fps: int,
+    workers: int,
+    on_episode: Callable[[int, bool], None],
+    publish: Callable[[], None],
+) -> int:
+    """Make what is missing; `publish` is called when shards are done. Returns the number of frames made."""
     size = storage.episodes_per_shard(spec)
     wanted = [range(start, min(start + size, spec.episodes)) for start in range(0, spec.episodes, size)]
     done, index = 0, 0
@@ -154,6 +174,7 @@ def _fill(root: Path, spec: Spec, fps: int, workers: int, on_episode: Callable[[
             index = storage.assemble(root, done, wanted[done], index, task)
             done += 1
             meta.refresh(root)
+            publish()
 
     collect()
     work = functools.partial(_make_episode, spec, root, fps)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from distractor_data import dataset, meta, schema, storage
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.repository import CARD, Content, Repository, connect, hub_errors, size_of
-from distractor_data.spec import DEFAULT_DIR, SPLITS, full_name
+from distractor_data.spec import DEFAULT_DIR, SPLITS, SYNTHETIC, Spec, full_name
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -44,63 +44,75 @@ def push(
     token: str | None = None,
     license: str | None = None,
     dry_run: bool = False,
+    only: Path | None = None,
 ) -> Push:
     """Make the dataset repository `name` hold what the folder holds (default: `<user>/<the folder's name>`).
 
-    Configs and splits that only the repository has stay; shards that the folder no longer has go. Raises
-    `DmaskError` for a dataset that fails verification, a token that may not write, and a broken connection.
+    Configs and splits that only the repository has stay; shards that the folder no longer has go. `only` is the
+    root of one config and split, where the others are not to be looked at. Raises `DmaskError` for a dataset that
+    fails verification, a token that may not write, and a broken connection.
     """
     from cards.dataset import parts, render, write_sheet
 
-    found = parts(directory)
+    found = [part for part in parts(directory) if only in (None, part.root)]
     if not found:
         hint = f"the folder comes first: `dmask push {DEFAULT_DIR} {directory}`, or "
         hint = hint if name is None and not Path(directory).exists() else ""
         raise DmaskError(f"{directory} holds no dataset; {hint}make one with `dmask generate --out {directory}`")
-    _require_license(found, license)
     for part in found:
         meta.verify(part.root)
         write_sheet(part)
     contents: dict[str, Content] = {path: file for part in found for path, file in part_files(part).items()}
     default = Path(directory).resolve().name
     if dry_run:
-        card = render(directory, found, name or default, license)
+        card = render(directory, found, name or default, _license(found, license))
         sizes = {path: size_of(content) for path, content in {**contents, CARD: card.encode()}.items()}
         return Push(name or default, "", sizes, card)
     api, name = connect(name, default, token)
     repository = Repository(api, name, revision=revision)
-    with hub_errors(name, "push to"):
+    with hub_errors(name, "push to"), tempfile.TemporaryDirectory() as folder:
+        license = _license(found, license, repository)
         repository.create(private)
         there = repository.files()
-        with tempfile.TemporaryDirectory() as folder:
-            others = _other_parts(repository, there, found, Path(folder))
-            published = repository.download(CARD, folder).read_text("utf-8") if CARD in there else ""
-            card = render(directory, found + others, name, license, published)
+        published = repository.download(CARD, folder).read_text("utf-8") if CARD in there else ""
+        known = found + _other_parts(repository, there, found, Path(folder))
+        card = render(directory, known, name, _license(known, license, repository), published)
         mine = tuple(f"{part.config}/{part.split}/" for part in found)
-        obsolete = [path for path in there if path.startswith(mine) and path not in contents]
+        released = {path for part in found for path in released_files(part)}
+        obsolete = [path for path in there if path.startswith(mine) and path not in contents.keys() | released]
         sent = repository.send({**contents, CARD: card.encode()}, obsolete, message)
         if tag is not None:
             repository.tag(tag)
     return Push(name, repository.url, sent, card)
 
 
-def _require_license(found: list[Part], license: str | None) -> None:
+def _license(found: list[Part], license: str | None, repository: Repository | None = None) -> str:
+    """The licence given, that of synthetic backgrounds, or the one that the repository's card states already."""
     from cards.dataset import license_of
 
-    if license_of(found, license) is None:
+    chosen = license_of(found, license) or (repository.license() if repository else None)
+    if chosen is None:
         videos = ", ".join(sorted({part.record["spec"]["backgrounds"] for part in found}))
         raise DmaskError(
             f"the licence follows that of the background videos ({videos}), which dmask can't know; "
             "give it with --license, such as --license cc-by-nc-4.0"
         )
+    return chosen
 
 
 def part_files(part: Part) -> dict[str, Path]:
-    """Path in the repository → file, of everything that belongs to a config and split; shards first."""
-    names = [name(k) for k in storage.shards(part.root) for name in (schema.data_file, schema.episodes_file)]
+    """Path in the repository → file, of what lies here of a config and split; shards first."""
+    shards = [number for number in storage.shards(part.root) if number not in storage.released(part.root)]
+    names = [name(k) for k in shards for name in (schema.data_file, schema.episodes_file)]
     described = sorted(file for file in (part.root / "meta").iterdir() if file.is_file() and file.name[0] != ".")
     names += [f"meta/{file.name}" for file in described]
     return {f"{part.config}/{part.split}/{name}": part.root / name for name in names}
+
+
+def released_files(part: Part) -> list[str]:
+    """Paths in the repository of the shards whose frames lie only there."""
+    names = [name(k) for k in storage.released(part.root) for name in (schema.data_file, schema.episodes_file)]
+    return [f"{part.config}/{part.split}/{name}" for name in names]
 
 
 def _other_parts(repository: Repository, there: dict[str, RepoFile], found: list[Part], folder: Path) -> list[Part]:
@@ -112,6 +124,59 @@ def _other_parts(repository: Repository, there: dict[str, RepoFile], found: list
         for path in (path for path in there if path.startswith(f"{config}/{split}/meta/")):
             repository.download(path, folder)
     return parts(folder)
+
+
+def publisher(
+    directory: str | Path, name: str, spec: Spec, license: str | None = None, fresh: bool = False
+) -> Callable[[], None]:
+    """For a run that pushes its shards as they get done: makes `directory` go on from what lies on the Hub.
+
+    Returns what to call when shards are done: it pushes them and deletes their frames here. With `fresh` what
+    lies on the Hub is replaced. Raises `DmaskError` before anything is made, where the push could not succeed or
+    the repository holds data of another spec.
+    """
+    if license is None and spec.backgrounds != SYNTHETIC:
+        raise DmaskError(
+            f"the licence follows that of the background videos ({spec.backgrounds}); give it with --license"
+        )
+    api, name = connect(name, name)
+    repository, root = Repository(api, name), schema.root(directory, spec.env, spec.split)
+    with hub_errors(name, "push to"):
+        repository.create()
+        if not fresh:
+            _go_on(repository, Path(directory), root, spec)
+
+    def publish() -> None:
+        if shards := [number for number in storage.shards(root) if number not in storage.released(root)]:
+            meta.refresh(root)
+            push(directory, name, license=license, only=root)
+            storage.release(root, shards)
+
+    return publish
+
+
+def _go_on(repository: Repository, directory: Path, root: Path, spec: Spec) -> None:
+    """Take over from the Hub the records of the shards that lie there and not here."""
+    there, prefix = repository.files(), f"{spec.env}/{spec.split}"
+    if f"{prefix}/{schema.CHECKSUMS}" not in there:
+        return
+    _refuse_other_data(repository, root, prefix)
+    made = 0
+    while all(f"{prefix}/{file(made)}" in there for file in (schema.data_file, schema.episodes_file)):
+        made += 1
+    missing = [number for number in range(made) if not (root / schema.episodes_file(number)).exists()]
+    described = [path for path in (schema.DMASK, schema.INFO) if not (root / path).exists()]
+    for path in [*described, *(schema.episodes_file(number) for number in missing)]:
+        repository.download(f"{prefix}/{path}", directory)
+    sums = storage.read_json(repository.download(f"{prefix}/{schema.CHECKSUMS}"))
+    here = storage.read_json(root / schema.CHECKSUMS) if (root / schema.CHECKSUMS).exists() else {}
+    storage.write_json(root / schema.CHECKSUMS, sums | here)
+    storage.release(root, missing)
+    last = made - 1
+    if spec.episodes > meta.read_spec(root).episodes and last in storage.released(root):
+        room = storage.episodes_per_shard(spec) - len(storage.read_episodes(root, last))
+        if room > 0:  # it will be filled up
+            repository.download(f"{prefix}/{schema.data_file(last)}", directory)
 
 
 def pull(

@@ -61,7 +61,7 @@ def refresh(root: Path) -> None:
     if not numbers:
         return
     episodes = storage.read_episodes(root)
-    frames_schema = pq.read_schema(root / schema.data_file(0))
+    here = [root / schema.data_file(number) for number in numbers if number not in storage.released(root)]
     spec = Spec.from_json(record["spec"])
     total = len(episodes)
     task = episodes["tasks"][0].as_py()[0]
@@ -80,7 +80,7 @@ def refresh(root: Path) -> None:
             "splits": {spec.split: f"0:{total}"},
             "data_path": schema.DATA_PATH,
             "video_path": None,
-            "features": schema.lerobot_features(frames_schema, (spec.image_size, spec.image_size)),
+            "features": _features(here[0], spec) if here else storage.read_json(root / schema.INFO)["features"],
         },
     )
     storage.write_json(root / schema.STATS, _aggregate(episodes))
@@ -89,7 +89,11 @@ def refresh(root: Path) -> None:
     checksums = _read_checksums(root)
     fresh = {}
     for path in (path for number in numbers for path in (schema.data_file(number), schema.episodes_file(number))):
-        known, size = checksums.get(path), (root / path).stat().st_size
+        known = checksums.get(path)
+        if known and not (root / path).exists():
+            fresh[path] = known  # its frames lie on the Hub
+            continue
+        size = (root / path).stat().st_size
         if (
             known
             and known["size"] == size
@@ -99,6 +103,10 @@ def refresh(root: Path) -> None:
         else:
             fresh[path] = {"sha256": storage.sha256(root / path), "size": size}
     storage.write_json(root / schema.CHECKSUMS, fresh)
+
+
+def _features(frames: Path, spec: Spec) -> dict[str, Any]:
+    return schema.lerobot_features(pq.read_schema(frames), (spec.image_size, spec.image_size))
 
 
 def _read_checksums(root: Path) -> dict[str, dict[str, Any]]:
@@ -121,8 +129,11 @@ def verify(root: Path) -> int:
 def damaged(root: Path) -> dict[Path, str]:
     """Every file of frames or records that is not as its checksum says, and in what way."""
     found = {}
+    elsewhere = {schema.data_file(number) for number in storage.released(root)}
     for path, known in _read_checksums(root).items():
         file = root / path
+        if path in elsewhere:
+            continue
         if not file.exists():
             found[file] = "is missing"
         elif storage.sha256(file) != known["sha256"]:

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +36,14 @@ class Repository:
     def url(self) -> str:
         """Where a browser finds it."""
         return f"{self.api.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+
+    def license(self) -> str | None:
+        """What the card of the main branch states; None without a card."""
+        from huggingface_hub import DatasetCard
+
+        if not self.api.file_exists(self.name, CARD, repo_type=self.kind):
+            return None
+        return DatasetCard.load(replace(self, revision=None).download(CARD)).data.get("license")
 
     def create(self, private: bool = False) -> None:
         """Make the repository and the branch where they are not there yet."""

@@ -24,6 +24,7 @@ from distractor_data.spec import Spec
 
 SHARD_FRAMES = 50_000  # about 300 MB at 64×64; LeRobot and the Hub want files of some hundred MB
 ROW_GROUP = 250  # rows a reader must fetch to see one; an episode never shares a row group with another
+RELEASED = ".released.json"  # numbers of the shards whose frames lie on the Hub alone
 PARTS = ".parts"  # episodes not yet in a shard; the folder is hidden from readers by its name
 
 
@@ -307,12 +308,30 @@ def _write_episodes(root: Path, shard: int, episodes: pa.Table) -> None:
 
 
 def shards(root: Path, frames: bool = True) -> list[int]:
-    """Numbers of the complete shards, from 0 up to the first that is missing; without `frames`, of the records."""
-    files = (schema.data_file, schema.episodes_file) if frames else (schema.episodes_file,)
-    found: list[int] = []
-    while all((root / path(len(found))).exists() for path in files):
+    """Numbers of the complete shards, from 0 up to the first that is missing.
+
+    The frames may have been released. Without `frames` it is enough that the records are there.
+    """
+    elsewhere, found = released(root), list[int]()
+    while (root / schema.episodes_file(len(found))).exists() and (
+        not frames or len(found) in elsewhere or (root / schema.data_file(len(found))).exists()
+    ):
         found.append(len(found))
     return found
+
+
+def released(root: Path) -> list[int]:
+    """Shards whose frames were deleted here because they lie on the Hub."""
+    numbers = read_json(root / RELEASED) if (root / RELEASED).exists() else []
+    return [number for number in numbers if not (root / schema.data_file(number)).exists()]
+
+
+def release(root: Path, numbers: Iterable[int]) -> None:
+    """Delete the frames of shards that lie on the Hub, and remember that they do."""
+    numbers = sorted({*released(root), *numbers})
+    write_json(root / RELEASED, numbers)
+    for number in numbers:
+        (root / schema.data_file(number)).unlink(missing_ok=True)
 
 
 def read_frames(root: Path, shard: int, columns: list[str] | None = None) -> pa.Table:
@@ -330,6 +349,8 @@ def read_episodes(root: Path, shard: int | None = None) -> pa.Table:
 
 
 def _read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    if not path.exists():
+        raise DmaskError(f"{path} is missing; `dmask pull` it from the Hub, or generate it again")
     try:
         return pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:

@@ -55,7 +55,7 @@ def episode_progress(name: str, episodes: int) -> Iterator[Callable[[int, bool],
         yield on_episode
 
 
-def print_summary(summary: Summary, spec: Spec, out: Path) -> None:
+def print_summary(summary: Summary, spec: Spec, out: str | Path) -> None:
     """The closing table of `dmask generate` and the line that loads the result."""
     table = Table(show_header=False, box=None)
     rate = f"{summary.made / summary.seconds:.1f} frames/s" if summary.made else "all were there already"

@@ -1,0 +1,101 @@
+"""`dmask generate --push`: shards leave as they get done, and any machine can go on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+
+from distractor_data import hub as toolkit
+from distractor_data import schema, storage
+from distractor_data.errors import DmaskError
+from distractor_data.generate import generate
+from distractor_data.spec import Spec
+
+SPEC = Spec(env="walker-run", episodes=5, steps=4, image_size=16)  # shards of two, two and one episodes
+ROOT = "walker-run/train"
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "SHARD_FRAMES", 0.5)  # of 64×64; at 16×16 that is eight
+    assert storage.episodes_per_shard(SPEC) == 2
+
+
+def frames_here(directory: Path) -> list[Path]:
+    return sorted((directory / ROOT / "data").rglob("*.parquet"))
+
+
+def data(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {path: content for path, content in files.items() if path.startswith(ROOT) and path.endswith(".parquet")}
+
+
+def test_shards_leave_as_they_get_done_and_another_machine_goes_on(
+    hub: HubServer, tmp_path: Path, impatient: list[float]
+) -> None:
+    generate(SPEC, tmp_path / "whole", workers=1)
+    toolkit.push(tmp_path / "whole", "org/whole")
+    expected = hub.files("org/whole")
+
+    commits = []
+    done = 0
+
+    def on_episode(frames: int, made: bool) -> None:
+        nonlocal done
+        done += made
+        commits.append(sum("/datasets/org/name/commit/" in line for line in hub.log))
+        if done == 4:
+            hub.down_from(1)
+
+    with pytest.raises(DmaskError, match="run the same command again"):
+        generate(SPEC, tmp_path / "first", workers=1, on_episode=on_episode, push="org/name")
+    assert commits[2] > 0  # the first shard was sent before the third episode was made
+    assert [path.name for path in frames_here(tmp_path / "first")] == ["file-001.parquet"]  # not sent, so kept
+    assert list(data(hub.files("org/name"))) == [
+        path for path in data(expected) if "file-000" in path or "tasks" in path
+    ]
+
+    hub.up()
+    made: list[bool] = []
+    generate(SPEC, tmp_path / "second", workers=1, on_episode=lambda _, new: made.append(new), push="org/name")
+    assert made == [False, False, True, True, True]
+    assert frames_here(tmp_path / "second") == []
+    assert data(hub.files("org/name")) == data(expected)
+    for name in (schema.INFO, schema.STATS, schema.CHECKSUMS):
+        assert hub.files("org/name")[f"{ROOT}/{name}"] == expected[f"{ROOT}/{name}"]
+
+    made.clear()
+    generate(SPEC, tmp_path / "first", workers=1, on_episode=lambda _, new: made.append(new), push="org/name")
+    assert made == [False] * 5
+    assert data(hub.files("org/name")) == data(expected)
+
+    more = dataclasses.replace(SPEC, episodes=6)  # the last shard is fetched and filled up
+    generate(more, tmp_path / "whole", workers=1)
+    generate(more, tmp_path / "third", workers=1, push="org/name")
+    toolkit.push(tmp_path / "whole", "org/whole")
+    assert data(hub.files("org/name")) == data(hub.files("org/whole"))
+
+
+def test_what_cannot_be_pushed_is_said_before_anything_is_made(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_backgrounds: Path
+) -> None:
+    videos = dataclasses.replace(SPEC, backgrounds=str(real_backgrounds))
+    with pytest.raises(DmaskError, match="--license"):
+        generate(videos, tmp_path / "data", push="org/name")
+    with pytest.raises(DmaskError, match="may not write there"):
+        generate(SPEC, tmp_path / "data", push="elsewhere/name")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(DmaskError, match="no Hugging Face token"):
+        generate(SPEC, tmp_path / "data", push="org/name")
+    assert not frames_here(tmp_path / "data")
+
+
+def test_another_spec_on_the_hub_is_refused(hub: HubServer, tmp_path: Path) -> None:
+    one = dataclasses.replace(SPEC, episodes=1)
+    generate(one, tmp_path / "first", workers=1, push="org/name")
+    before = hub.files("org/name")
+    with pytest.raises(DmaskError, match="seed"):
+        generate(dataclasses.replace(one, seed=1), tmp_path / "second", workers=1, push="org/name")
+    assert hub.files("org/name") == before
