@@ -267,7 +267,7 @@ def _row(part: Part) -> dict[str, Any]:
         "mean_return": show(part.mean("return"), ".1f"),
         "expert": show(record.get("expert_return"), ".1f"),
         "mask": record["mask"]["source"],
-        "coverage": show(part.mean("mask_coverage"), ".1%"),
+        "coverage": show(part.mean("coverage"), ".1%"),
         "iou": show(part.mean("iou"), ".3f"),
         "command": command(Spec.from_json(record["spec"])),
     }

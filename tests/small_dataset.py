@@ -36,7 +36,7 @@ def episode(number: int, split: str = "train", seed: int = 0) -> Episode:
             "return": float(reward.sum()),
             "background": "synthetic",
             "box": box(mask[0]),
-            "mask_coverage": float(mask.mean()),
+            "coverage": float(mask.mean()),
         },
     )
 
