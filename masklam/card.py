@@ -7,8 +7,10 @@ import string
 from importlib import resources
 from pathlib import Path
 
-from masklam.objectives import method
-from masklam.run import CONFIG, Run, write
+from distractor_data import storage
+from masklam import report
+from masklam.methods import find
+from masklam.run import CONFIG, Run
 
 
 def text(run: Run) -> str:
@@ -18,25 +20,16 @@ def text(run: Run) -> str:
     template = resources.files("cards").joinpath("model.md").read_text()
     return string.Template(template).substitute(
         method=training["method"],
-        title=method(training["method"]).title,
+        title=find(training["method"]).title,
         env=training["env"],
         dataset=Path(training["dataset"]).name,
-        results=results_table(run),
+        parts=", ".join(config["parts"]),
+        results=report.table(run.results()),
         settings="\n".join(f"| {name} | {value} |" for name, value in training.items() if name != "dataset"),
     )
 
 
-def results_table(run: Run) -> str:
-    """What was measured at the end of every stage, as rows of a Markdown table."""
-    rows = []
-    for record in run.metrics():
-        for name, value in record.items():
-            if name.endswith("nmse"):
-                rows.append((name.replace("_", " "), f"{value:.3f}", record["step"]))
-    last = {name: f"| {name} | {value} | {step} |" for name, value, step in rows}
-    return "\n".join(last.values())
-
-
 def write_card(run: Run) -> None:
     """Write the card as the run's `README.md`."""
-    write(run.folder / "README.md", text(run))
+    with storage.atomic_write(run.folder / "README.md") as temporary:
+        temporary.write_text(text(run))

@@ -12,6 +12,7 @@ from distractor_data.spec import DEFAULT_DIR
 app = typer.Typer(
     help="Train, probe and publish latent action models.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -25,32 +26,59 @@ def _app() -> None:
 def train(
     dataset: Annotated[str, typer.Option(help="Folder or Hub repository of the dataset")] = DEFAULT_DIR,
     env: Annotated[str, typer.Option(help="Environment, such as walker-run")] = "walker-run",
-    method: Annotated[str, typer.Option(help="lapo, masklam")] = "masklam",
+    method: Annotated[str, typer.Option(help="lapo, masklam, laom, laom-labels, masklaom, idm or bc")] = "masklam",
     out: Annotated[str, typer.Option(help="Folder of the run [runs/METHOD-ENV-SEED]")] = "",
-    steps: Annotated[int, typer.Option(help="Gradient steps")] = 10_000,
-    batch: Annotated[int, typer.Option(help="Transitions a step")] = 128,
-    latent_dim: Annotated[int, typer.Option(help="Size of a latent action")] = 64,
-    frame_stack: Annotated[int, typer.Option(help="Frames an observation holds")] = 1,
-    encoder_scale: Annotated[int, typer.Option(help="Width of the encoders")] = 1,
-    res_blocks: Annotated[int, typer.Option(help="Residual blocks a resolution")] = 2,
-    lr: Annotated[float, typer.Option(help="Learning rate")] = 1e-3,
-    background_weight: Annotated[float, typer.Option(help="Weight of pixels off the agent")] = 0.0,
-    image_column: Annotated[str, typer.Option(help="Column of the images")] = "observation.image",
-    mask_column: Annotated[str, typer.Option(help="Column of the masks")] = "observation.mask",
-    probe_every: Annotated[int, typer.Option(help="Steps between probes")] = 1000,
+    stages: Annotated[str, typer.Option(help="Of lam,policy,decoder,evaluation [all]")] = "",
     seed: Annotated[int, typer.Option(help="Seed")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, … [the best there is]")] = None,
     cache: Annotated[str | None, typer.Option(help="Folder of decoded frames [~/.cache/dmask]")] = None,
+    image_column: Annotated[str, typer.Option(help="Column of the images")] = "observation.image",
+    mask_column: Annotated[str, typer.Option(help="Column of the masks")] = "observation.mask",
+    mask_corruption: Annotated[str, typer.Option(help="dilate:PIXELS, erode:PIXELS or noise:SHARE")] = "",
+    held_out: Annotated[float, typer.Option(help="Share of the episodes that only reports see")] = 0.1,
+    label_fraction: Annotated[float, typer.Option(help="Of the episodes, for methods that see labels")] = 0.025,
+    labelled_trajectories: Annotated[str, typer.Option(help="For decoders, such as 2,8,32 [2,4,…,128]")] = "",
+    latent_dim: Annotated[int, typer.Option(help="Size of a latent action")] = 64,
+    frame_stack: Annotated[int, typer.Option(help="Frames an observation holds")] = 1,
+    encoder_scale: Annotated[int, typer.Option(help="Width of the encoders")] = 1,
+    encoder_deep: Annotated[bool, typer.Option(help="Five resolutions instead of three")] = False,
+    res_blocks: Annotated[int, typer.Option(help="Residual blocks a resolution")] = 2,
+    heads: Annotated[int, typer.Option(help="Width of LAOM's heads")] = 256,
+    quantize: Annotated[str, typer.Option(help="fsq or vq: LAPO's discrete form")] = "",
+    policy_scale: Annotated[int, typer.Option(help="Width of the policy's encoder")] = 2,
+    offset: Annotated[int, typer.Option(help="Steps the inverse dynamics looks ahead [the method's]")] = 0,
+    background_weight: Annotated[float, typer.Option(help="Weight of pixels off the agent")] = 0.0,
+    mask_blur: Annotated[float, typer.Option(help="Gaussian blur of the masks, in pixels")] = 0.0,
+    ema: Annotated[float, typer.Option(help="Rate at which LAOM's target follows")] = 0.001,
+    label_weight: Annotated[float, typer.Option(help="Weight of LAOM's supervision")] = 0.001,
+    steps: Annotated[int, typer.Option(help="Gradient steps of the latent action model")] = 10_000,
+    policy_steps: Annotated[int, typer.Option(help="Gradient steps of the policy")] = 5_000,
+    decoder_steps: Annotated[int, typer.Option(help="Gradient steps of each decoder")] = 2_500,
+    batch: Annotated[int, typer.Option(help="Transitions a step, over all processes")] = 64,
+    lr: Annotated[float, typer.Option(help="Learning rate")] = 1e-3,
+    decoder_lr: Annotated[float, typer.Option(help="Learning rate of the decoders")] = 3e-4,
+    warmup: Annotated[int, typer.Option(help="Steps of linear warm-up")] = 200,
+    schedule: Annotated[str, typer.Option(help="cosine, linear or constant")] = "cosine",
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 is none")] = 1.0,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or float32")] = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile")] = False,
+    probe_every: Annotated[int, typer.Option(help="Steps between probes")] = 2000,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 500,
+    eval_episodes: Annotated[int, typer.Option(help="Rollouts a split and budget; 0 skips them")] = 5,
+    backgrounds: Annotated[str, typer.Option(help="Videos of the rollouts: those of the dataset")] = "",
 ) -> None:
-    """Train a latent action model and probe it."""
+    """Train a method's stages, one after the other, and measure what it learnt."""
     options = dict(locals())
     folder = options.pop("out") or f"runs/{method}-{env}-{seed}"
     place, store = options.pop("device"), options.pop("cache")
+    from masklam import report
     from masklam import train as trainer
+    from masklam.settings import Settings, numbers, words
 
-    results = trainer.train(trainer.Settings(**options), folder, place, store)
-    nmse = results["probe_nmse"]
-    typer.echo(f"{folder}: probe NMSE {nmse:.3f} on held-out episodes (0 is perfect, 1 is the mean action)")
+    options["stages"] = words(stages)
+    options["labelled_trajectories"] = numbers(labelled_trajectories)
+    results = trainer.train(Settings(**options), folder, place, store)
+    typer.echo(f"{folder}\n{report.lines(results)}")
 
 
 def main() -> None:

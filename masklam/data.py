@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
+import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
-from distractor_data import schema
-from distractor_data.errors import DmaskError, nearest
+from distractor_data import dataset, schema, storage
+from distractor_data.errors import DmaskError
 
 _FORMAT = "1"  # of the cached arrays; part of their key
 
@@ -37,7 +36,6 @@ class Frames:
     episode: Tensor  # (N,) int64, 0 … episodes - 1
     first: Tensor  # (N,) int64, the first frame of the frame's episode
     last: Tensor  # (N,) int64, the last one
-    clean: Tensor | None = None  # (N, H, W, 3) uint8, without distractors
 
     @property
     def episodes(self) -> int:
@@ -82,7 +80,7 @@ def unpack(packed: Tensor, height: int, width: int) -> Tensor:
 
 
 def load(
-    dataset: str,
+    source: str,
     env: str,
     split: str = "train",
     image_column: str = schema.IMAGE,
@@ -91,73 +89,48 @@ def load(
 ) -> Frames:
     """The frames of one environment and split, decoded on the first call and memory-mapped after it.
 
-    `dataset` is a folder or a dataset repository of the Hub. Raises `DmaskError` where the dataset, the
-    environment, the split or a column is not there.
+    `source` is a folder or a dataset repository of the Hub. Raises `DmaskError` where the dataset, the
+    environment, the split or a column is not there, and where a mask is empty on every frame.
     """
-    root = locate(dataset, env, split)
-    columns = [image_column] + ([mask_column] if mask_column else [])
-    files = sorted(root.glob("data/chunk-*/file-*.parquet"))
+    root = dataset.locate(source, env, split)
+    files = [root / schema.data_file(shard) for shard in storage.shards(root)]
     if not files:
-        raise DmaskError(f"no data files under {root}; generate the dataset again or choose another one")
-    present = pq.read_schema(files[0]).names
-    for column in columns:
-        if column not in present:
-            images = ", ".join(name for name in schema.IMAGE_COLUMNS if name in present)
-            raise DmaskError(f"{dataset} ({env}, {split}) has no column {column!r}; it has {images}")
+        raise DmaskError(f"{root} holds no finished shard; run the `dmask generate` that began it again")
+    columns = [image_column] + ([mask_column] if mask_column else [])
+    require(root, columns)
     folder = cache_dir(cache) / _key(root, files, columns)
-    if not (folder / "episode.npy").exists():
+    if not folder.exists():
         _decode(files, columns, folder)
     arrays = {
         # Copy-on-write: torch wants writable memory, and nothing is ever written.
         path.stem: torch.from_numpy(np.load(path, mmap_mode="c"))
         for path in sorted(folder.glob("*.npy"))
     }
-    number = arrays["episode"]
+    number = arrays[schema.EPISODE]
     lengths = torch.bincount(number)
     ends = lengths.cumsum(0)
     return Frames(
         image=arrays[image_column],
         mask=arrays[mask_column] if mask_column else None,
-        action=arrays["action"],
+        action=arrays[schema.ACTION],
         episode=number,
         first=(ends - lengths)[number],
         last=(ends - 1)[number],
     )
 
 
-def locate(dataset: str, env: str, split: str) -> Path:
-    """The folder of one environment and split; a repository of the Hub is downloaded (that part of it)."""
-    base = Path(dataset)
-    if not base.is_dir():
-        if dataset.count("/") != 1 or dataset.startswith((".", "/", "~")):
-            raise DmaskError(f"no dataset at {dataset}; make one with `dmask generate --out {dataset}`")
-        base = _download(dataset, env, split)
-    root = schema.root(base, env, split)
-    if not root.is_dir():
-        envs = sorted({path.parent.parent.parent.name for path in base.glob(f"*/*/{schema.INFO}")})
-        if env not in envs:
-            known = ", ".join(envs) or "none"
-            raise DmaskError(f"{dataset} has no environment {env!r}{nearest(env, envs)} (it has {known})")
-        raise DmaskError(
-            f"{dataset} has no split {split!r} of {env}; make it with `dmask generate --split {split}`"
-        )
-    return root
+def columns_of(root: Path) -> list[str]:
+    """Names of the columns that a split has."""
+    return pq.read_schema(root / schema.data_file(0)).names
 
 
-def _download(repo: str, env: str, split: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                repo, repo_type="dataset", allow_patterns=[f"{env}/{split}/**", f"*/*/{schema.INFO}"]
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise DmaskError(
-            f"no folder {repo} here and none on the Hub could be read ({error.__class__.__name__})"
-        ) from error
+def require(root: Path, columns: list[str]) -> None:
+    """Raise `DmaskError` where a split lacks one of these image columns."""
+    present = [name for name in columns_of(root) if name in schema.IMAGE_COLUMNS]
+    for name in columns:
+        if name not in present:
+            maker = "`dmask mask`" if name in schema.MASK_COLUMNS else "`dmask generate --clean`"
+            raise DmaskError(f"{root} has no column {name} ({maker} makes it); it has {', '.join(present)}")
 
 
 def cache_dir(cache: str | Path | None = None) -> Path:
@@ -177,23 +150,25 @@ def _key(root: Path, files: list[Path], columns: list[str]) -> str:
 
 
 def _decode(files: list[Path], columns: list[str], folder: Path) -> None:
-    """Decode all images once, row group by row group, into `folder`, which appears when it is complete."""
+    """Decode all images once, a few thousand at a time, into `folder`, which appears when it is complete."""
     rows = sum(pq.read_metadata(file).num_rows for file in files)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     arrays: dict[str, np.ndarray] = {}
+    start = 0
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            start = 0
-            for table in _tables(files, [*columns, schema.ACTION, schema.EPISODE]):
-                stop = start + len(table)
-                for name in table.column_names:
-                    values = _values(table[name], name, pool)
-                    if name not in arrays:
-                        path, shape = temporary / f"{_NAMES.get(name, name)}.npy", (rows, *values.shape[1:])
-                        arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
-                    arrays[name][start:stop] = values
-                start = stop
+        with tqdm(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < _CHUNK) as bar:
+            for file in files:
+                for chunk in pq.ParquetFile(file).iter_batches(_CHUNK, columns=[*columns, *_PLAIN]):
+                    for name in chunk.schema.names:
+                        values = _values(chunk[name], name)
+                        if name not in arrays:
+                            shape = (rows, *values.shape[1:])
+                            path = temporary / f"{name}.npy"
+                            arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
+                        arrays[name][start : start + len(chunk)] = values
+                    start += len(chunk)
+                    bar.update(len(chunk))
         numbers = arrays[schema.EPISODE]
         numbers[:] = np.cumsum(np.diff(numbers, prepend=numbers[:1]) != 0)
         for name in columns:
@@ -206,30 +181,43 @@ def _decode(files: list[Path], columns: list[str], folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-_NAMES = {schema.EPISODE: "episode", schema.ACTION: "action"}
+_PLAIN = (schema.ACTION, schema.EPISODE)
+_CHUNK = 4096  # frames decoded at a time
 
 
-def _tables(files: list[Path], columns: list[str]) -> Iterator[pa.Table]:
-    for path in files:
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=columns)
-
-
-def _values(column: pa.ChunkedArray, name: str, pool: ThreadPoolExecutor) -> np.ndarray:
+def _values(column: pa.Array, name: str) -> np.ndarray:
     if name in schema.IMAGE_COLUMNS:
-        encoded = column.combine_chunks().field("bytes").to_pylist()
-        images = np.stack(list(pool.map(_pixels, encoded)))
+        images = storage.decode_images(column)
         if name in schema.MASK_COLUMNS:
             return np.packbits(images.reshape(len(images), -1) > 127, axis=1)
         return images
     if name in schema.VECTOR_COLUMNS:
-        return np.asarray(column.combine_chunks().flatten()).reshape(len(column), -1)
+        return np.asarray(column.flatten()).reshape(len(column), -1)
     return column.to_numpy()
 
 
-def _pixels(encoded: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(encoded)))
+def corrupt(frames: Frames, how: str, seed: int) -> Frames:
+    """Frames whose masks are made worse: `dilate:PIXELS`, `erode:PIXELS` or `noise:SHARE` of pixels flipped."""
+    kind, _, amount = how.partition(":")
+    try:
+        strength = float(amount)
+    except ValueError as error:
+        raise DmaskError(f"--mask-corruption {how!r}: give dilate:PIXELS, erode:PIXELS or noise:SHARE") from error
+    if kind not in ("dilate", "erode", "noise"):
+        raise DmaskError(f"--mask-corruption {how!r}: give dilate:PIXELS, erode:PIXELS or noise:SHARE")
+    assert frames.mask is not None
+    packed = torch.empty_like(frames.mask)
+    for number, index in enumerate(torch.arange(len(packed)).split(_CHUNK)):
+        mask = frames.masks(index)
+        size = 2 * int(strength) + 1
+        if kind == "dilate":
+            mask = F.max_pool2d(mask, size, 1, size // 2)
+        elif kind == "erode":
+            mask = -F.max_pool2d(-mask, size, 1, size // 2)
+        else:
+            mask = (mask - (torch.rand(mask.shape, generator=generator(seed, 2, number)) < strength).float()).abs()
+        packed[index] = torch.from_numpy(np.packbits(mask.flatten(1).bool().numpy(), axis=1))
+    return replace(frames, mask=packed)
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from distractor_data import storage
 from distractor_data.errors import DmaskError
 from masklam.models import Model
+from masklam.settings import Settings
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
+RESULTS = "results.json"
 
 
 class Run:
@@ -27,7 +34,7 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def open(self, settings: Any, free: tuple[str, ...] = ()) -> None:
+    def open(self, settings: Settings, free: tuple[str, ...] = ()) -> None:
         """Begin the run or go on with it. Fields in `free` may differ from the earlier call's.
 
         Raises `DmaskError` where the folder belongs to a run of another configuration.
@@ -36,24 +43,26 @@ class Run:
         path = self.folder / CONFIG
         if path.exists():
             then = json.loads(path.read_text()).get("training", {})
-            differing = [k for k in now if k not in free and then.get(k) != now[k]]
+            plain = _plain(Settings())  # a field that an older version lacked had its default
+            differing = [k for k in now if k not in free and then.get(k, plain[k]) != now[k]]
             if differing:
                 field = differing[0]
+                was = then.get(field, plain[field])
                 raise DmaskError(
-                    f"{self.folder} holds a run with {field} = {then.get(field)!r}, not {now[field]!r}; "
+                    f"{self.folder} holds a run with {field} = {was!r}, not {now[field]!r}; "
                     "choose another --out, or give the same options to go on with it"
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
-
-    def configure(self, model: Model, settings: Any) -> None:
-        """Write `config.json`: the model's arguments, and under `training` how it is trained."""
-        record = {**(model._hub_mixin_config or {}), "training": _plain(settings)}  # type: ignore[dict-item]
-        write(self.folder / CONFIG, json.dumps(record, indent=2) + "\n")
+        if not path.exists():
+            self._configure({}, settings)
 
     def log(self, **record: Any) -> None:
         """Append one line to `metrics.jsonl`."""
         with open(self.folder / METRICS, "a") as file:
             file.write(json.dumps(record) + "\n")
+        for name, value in record.items():
+            if isinstance(value, float):
+                self.tensorboard.add_scalar(f"{record['stage']}/{name}", value, record["step"])
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
@@ -64,11 +73,10 @@ class Run:
     def forget(self, stage: str, after: int) -> None:
         """Drop what a stage logged after step `after`, because it will be logged again."""
         kept = [m for m in self.metrics() if m.get("stage") != stage or m["step"] <= after]
-        write(self.folder / METRICS, "".join(json.dumps(m) + "\n" for m in kept))
+        with storage.atomic_write(self.folder / METRICS) as temporary:
+            temporary.write_text("".join(json.dumps(m) + "\n" for m in kept))
 
-    def save_checkpoint(
-        self, stage: str, step: int, module: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def save_checkpoint(self, stage: str, step: int, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Weights and optimizer state of a stage, as one safetensors file."""
         tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
         for index, state in optimizer.state_dict()["state"].items():
@@ -82,15 +90,11 @@ class Run:
         path = self.folder / "checkpoints" / f"{stage}.safetensors"
         if not path.exists():
             return 0
+        tensors, step = _load(path)
         try:
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                step = int(file.metadata()["step"])
             module.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("module.")})
-        except (SafetensorError, RuntimeError) as error:
-            raise DmaskError(
-                f"{path} is no checkpoint of this model; remove it to train the stage anew"
-            ) from error
+        except RuntimeError as error:
+            raise DmaskError(f"{path} is of another model; remove it to train the stage anew") from error
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
@@ -100,27 +104,75 @@ class Run:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         return step
 
-    def save_model(self, model: Model) -> None:
-        """Write `model.safetensors`, which `Model.from_pretrained` reads."""
-        _save(self.folder / WEIGHTS, model.state_dict(), {"format": "pt"})
+    def restore(self, stage: str, steps: int, module: nn.Module) -> bool:
+        """Load the trained network of a stage; False where it isn't finished."""
+        path = self.folder / "checkpoints" / f"{stage}.safetensors"
+        if not path.exists():
+            return False
+        tensors, step = _load(path)
+        names = [f"module.{name}." for name in ("lam", "network")]
+        found = {k.removeprefix(n): v for n in names for k, v in tensors.items() if k.startswith(n)}
+        if step < steps:
+            return False
+        try:
+            module.load_state_dict(found)
+        except RuntimeError as error:
+            raise DmaskError(f"{path} is of another model; remove it to train the stage anew") from error
+        return True
+
+    def publish(self, model: Model, settings: Settings, parts: list[str]) -> None:
+        """Write `model.safetensors` and `config.json` with the parts that are trained."""
+        weights = {k: v for k, v in model.state_dict().items() if k.split(".")[0] in parts}
+        _save(self.folder / WEIGHTS, weights, {"format": "pt"})
+        self._configure({**(model._hub_mixin_config or {}), "parts": parts}, settings)  # type: ignore[dict-item]
+
+    def _configure(self, model: dict[str, Any], settings: Settings) -> None:
+        storage.write_json(self.folder / CONFIG, {**model, "training": _plain(settings)})
+
+    def save_results(self, results: dict[str, Any]) -> None:
+        """Write `results.json`."""
+        storage.write_json(self.folder / RESULTS, results)
+
+    def results(self) -> dict[str, Any]:
+        """Final measures; before the stage `evaluation`, the last probe."""
+        path = self.folder / RESULTS
+        if path.exists():
+            return json.loads(path.read_text())
+        probes = [m for m in self.metrics() if "probe_nmse" in m]
+        return {"linear_probe": {"in": _probe(probes[-1])}} if probes else {}
+
+    def picture(self, step: int, image: Tensor) -> None:
+        """Show (H, W, 3) uint8 in TensorBoard, and write it as `reconstruction.png`."""
+        self.tensorboard.add_image("reconstruction", image, step, dataformats="HWC")
+        with storage.atomic_write(self.folder / "reconstruction.png") as temporary:
+            Image.fromarray(image.numpy()).save(temporary, "PNG")
+
+    @functools.cached_property
+    def tensorboard(self) -> SummaryWriter:
+        """Where scalars and pictures go, beside `metrics.jsonl`."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder / "tensorboard"))
 
 
-def _plain(settings: Any) -> dict[str, Any]:
+def _probe(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {k.removeprefix("probe_"): v for k, v in metrics.items() if k.startswith("probe_")}
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Tensors of a checkpoint and the step it was written at."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, int(file.metadata()["step"])  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise DmaskError(f"{path} is no checkpoint; remove it to train the stage anew") from error
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
     """Settings as JSON gives them back (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with storage.atomic_write(path) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a text file in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

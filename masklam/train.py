@@ -1,185 +1,137 @@
-"""Training: settings, the one loop that every stage runs, and the stages."""
+"""The one loop that every stage runs, and what surrounds it: devices, schedule, checkpoints, logs."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from distractor_data import schema
 from distractor_data.errors import DmaskError
-from distractor_data.spec import DEFAULT_DIR, full_name
-from masklam import card, data, probe
-from masklam.data import Frames, Sampler
-from masklam.models import Model
-from masklam.objectives import Batch, Method, Reconstruction, method
+from masklam import card, stages
+from masklam.objectives import Consistency
 from masklam.run import Run
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run is. Everything in `config.json` under `training`."""
-
-    dataset: str = DEFAULT_DIR
-    env: str = "walker-run"
-    method: str = "masklam"
-    steps: int = 10_000
-    batch: int = 128
-    latent_dim: int = 64
-    frame_stack: int = 1
-    encoder_scale: int = 1
-    res_blocks: int = 2
-    lr: float = 1e-3
-    warmup: int = 200
-    clip: float = 1.0
-    background_weight: float = 0.0
-    image_column: str = schema.IMAGE
-    mask_column: str = schema.MASK
-    held_out: float = 0.1  # share of the training episodes that only the probe's report sees
-    probe_every: int = 1000
-    checkpoint_every: int = 500
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for field in ("steps", "batch", "latent_dim", "frame_stack", "encoder_scale", "probe_every"):
-            if getattr(self, field) < 1:
-                name = field.replace("_", "-")
-                raise DmaskError(f"--{name} is {getattr(self, field)}; give a number of at least 1")
-        method(self.method)
-
+from masklam.settings import FREE, Settings
 
 LOG_EVERY = 20  # steps; losses leave the device, and are checked, this often
-PROBE_FRAMES = 20_000  # at most so many transitions fit the probe
-FREE = ("probe_every", "checkpoint_every")  # settings that may change when a run goes on
 
 
-def train(
-    settings: Settings, out: str, device: str | None = None, cache: str | None = None
-) -> dict[str, Any]:
-    """Train, probe and save a latent action model into the folder `out`; the final measures.
+def train(settings: Settings, out: str, device: str | None = None, cache: str | None = None) -> dict[str, Any]:
+    """Run the stages of a method into the folder `out`; all measures so far.
 
-    Goes on from the last checkpoint where `out` has one.
+    Goes on from the last checkpoint of each stage. Started by `torchrun`, every process takes its share of each
+    batch. Raises `DmaskError` for bad input, another run's folder, or a loss that is not finite.
     """
-    run, row = Run(out), method(settings.method)
-    run.open(settings, FREE)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    mask_column = settings.mask_column if row.masked else None
-    frames = data.load(
-        settings.dataset, full_name(settings.env), "train", settings.image_column, mask_column, cache
-    ).to(place)
-    training, held = split_episodes(frames.episodes, settings.held_out)
-    torch.manual_seed(settings.seed)
-    model = Model(
-        method=settings.method,
-        action_dim=frames.action.shape[1],
-        latent_dim=settings.latent_dim,
-        image_size=frames.image.shape[1],
-        frame_stack=settings.frame_stack,
-        encoder_scale=settings.encoder_scale,
-        res_blocks=settings.res_blocks,
-    ).to(place)
-    run.configure(model, settings)
-    train_lam(run, settings, row, model, frames, training, held)
-    results = run.metrics()[-1]
-    run.save_model(model)
-    card.write_card(run)
-    return results
+    trainer = Trainer(settings, Run(out), device)
+    job = stages.prepare(settings, trainer.run, trainer.device, cache)
+    for stage in settings.todo:
+        stages.STAGES[stage](job, trainer)
+        if trainer.main:
+            trainer.run.publish(job.model, settings, sorted(job.finished, key=job.model.parts.index))
+            card.write_card(trainer.run)
+        trainer.accelerator.wait_for_everyone()
+    return trainer.run.results()
 
 
-def split_episodes(episodes: int, share: float) -> tuple[list[int], list[int]]:
-    """Episodes to train on and to report on: the last `share`, at least one of each."""
-    if episodes < 2:
-        raise DmaskError(f"the dataset has {episodes} episode; training needs at least 2, one to hold out")
-    held = min(max(round(share * episodes), 1), episodes - 1)
-    return list(range(episodes - held)), list(range(episodes - held, episodes))
+class Trainer:
+    """Devices and processes, and the loop."""
 
+    def __init__(self, settings: Settings, run: Run, device: str | None = None) -> None:
+        self.settings, self.run = settings, run
+        on_cpu = device == "cpu" or not torch.cuda.is_available()
+        precision = "bf16" if bf16_pays(settings.precision, on_cpu) else "no"
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # LAOM's label head without labels
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu, kwargs_handlers=[unused])
+        self.device = torch.device(device) if device else self.accelerator.device
+        self.main = self.accelerator.is_main_process
+        if self.main:
+            run.open(settings, FREE)
+        self.accelerator.wait_for_everyone()
 
-def train_lam(
-    run: Run,
-    settings: Settings,
-    row: Method,
-    model: Model,
-    frames: Frames,
-    training: list[int],
-    held: list[int],
-) -> None:
-    """Stage `lam`: the latent action model, probed every `probe_every` steps and at the end."""
-    sampler = Sampler(frames.transitions(training), settings.batch, settings.seed, row.offset)
-    objective = Reconstruction(model.lam, row.masked, settings.background_weight)
+    @property
+    def rank(self) -> int:
+        return self.accelerator.process_index
 
-    def batch(step: int) -> Batch:
-        return gather(frames, *sampler(step, frames.last), settings.frame_stack)
+    @property
+    def world(self) -> int:
+        return self.accelerator.num_processes
 
-    def report(step: int) -> None:
-        measures = probe_actions(model, frames, training, held)
-        run.log(stage="lam", step=step, **{f"probe_{k}": v for k, v in measures.items()})
+    def fit(
+        self,
+        stage: str,
+        objective: nn.Module,
+        batch: Callable[[int], Any],
+        steps: int,
+        lr: float,
+        report: Callable[[int], None] = lambda step: None,
+    ) -> None:
+        """Minimise `objective(batch(step))` from the last checkpoint on until `steps`.
 
-    fit(run, "lam", objective, batch, settings, report)
-
-
-def gather(frames: Frames, t: Tensor, later: Tensor, stack: int) -> Batch:
-    """One batch: the observations at t and `later`, the frame at t + 1, and its mask where there is one."""
-    target = frames.observations(t + 1)
-    return Batch(
-        now=frames.observations(t, stack),
-        later=frames.observations(later, stack),
-        target=target,
-        mask=frames.masks(t + 1) if frames.mask is not None else None,
-    )
-
-
-def fit(
-    run: Run,
-    stage: str,
-    objective: nn.Module,
-    batch: Callable[[int], Any],
-    settings: Settings,
-    report: Callable[[int], None],
-) -> None:
-    """The loop of every stage: from the last checkpoint to `settings.steps`."""
-    optimizer = torch.optim.Adam(objective.parameters(), settings.lr)
-    start = saved = run.load_checkpoint(stage, objective, optimizer)
-    run.forget(stage, start)
-    losses: list[Tensor] = []
-    began = time.perf_counter()
-    for step in tqdm(range(start, settings.steps), stage, settings.steps, initial=start, unit="step"):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * schedule(step, settings.warmup, settings.steps)
-        loss = objective(batch(step))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(objective.parameters(), settings.clip)
-        optimizer.step()
-        losses.append(loss.detach())
-        done = step + 1
-        if done % LOG_EVERY == 0 or done == settings.steps:
+        `report(step)` is called every `probe_every` steps and at the end, in the main process.
+        """
+        settings, run, accelerator = self.settings, self.run, self.accelerator
+        learnt = [p for p in objective.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(learnt, lr)
+        start = saved = run.load_checkpoint(stage, objective, optimizer)
+        if start == steps:
+            return
+        if self.main:
+            run.forget(stage, start)
+        compiled = torch.compile(objective) if settings.compile else objective
+        parallel, prepared = accelerator.prepare(compiled, optimizer)
+        losses: list[Tensor] = []
+        began = time.perf_counter()
+        for step in tqdm(range(start, steps), stage, steps, initial=start, unit="step", disable=not self.main):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * schedule(settings.schedule, step, settings.warmup, steps)
+            loss = parallel(batch(step))
+            prepared.zero_grad()
+            accelerator.backward(loss)
+            if settings.clip:
+                accelerator.clip_grad_norm_(learnt, settings.clip)
+            prepared.step()
+            if isinstance(objective, Consistency):
+                objective.after_step()
+            losses.append(loss.detach())
+            done = step + 1
+            if done % LOG_EVERY and done < steps:
+                continue
             mean = finite_mean(losses, done, stage, saved)
             rate = settings.batch * len(losses) / (time.perf_counter() - began)
-            run.log(stage=stage, step=done, loss=mean, samples_per_second=round(rate, 1))
             losses = []
-            if done - saved >= settings.checkpoint_every or done == settings.steps:
-                run.save_checkpoint(stage, done, objective, optimizer)
+            if self.main:
+                run.log(stage=stage, step=done, loss=mean, samples_per_second=round(rate, 1))
+                if done == steps or done // settings.probe_every > (done - LOG_EVERY) // settings.probe_every:
+                    report(done)
+            if done - saved >= settings.checkpoint_every or done == steps:
                 saved = done
-            if (
-                done // settings.probe_every > (done - LOG_EVERY) // settings.probe_every
-                and done < settings.steps
-            ):
-                report(done)
+                if self.main:  # after the report, which a kill in between repeats
+                    run.save_checkpoint(stage, done, objective, optimizer)
             began = time.perf_counter()
-    report(settings.steps)
+        accelerator.wait_for_everyone()
 
 
-def schedule(step: int, warmup: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine to zero; a factor of the learning rate."""
+def bf16_pays(precision: str, on_cpu: bool) -> bool:
+    """Whether to compute in bfloat16: on GPUs, and on processors with matrix units for it (AMX)."""
+    if precision == "auto":
+        return torch.cpu.get_capabilities().get("amx_bf16", False) if on_cpu else torch.cuda.is_bf16_supported()
+    return precision == "bf16"
+
+
+def schedule(kind: str, step: int, warmup: int, steps: int) -> float:
+    """Linear warm-up, then half a cosine or a line down to zero, or constant; a factor of the learning rate."""
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+    if kind == "constant":
+        return 1.0
+    progress = (step - warmup) / max(steps - warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * progress)) if kind == "cosine" else 1.0 - progress
 
 
 def finite_mean(losses: list[Tensor], done: int, stage: str, saved: int) -> float:
@@ -193,22 +145,3 @@ def finite_mean(losses: list[Tensor], done: int, stage: str, saved: int) -> floa
             "is kept: start again with a smaller --lr and another --out"
         )
     return float(values.mean())
-
-
-@torch.no_grad()
-def latents(model: Model, frames: Frames, t: Tensor, batch: int = 512) -> Tensor:
-    """Latent actions between t and t + 1; (M,) → (M, d)."""
-    pairs = (
-        (frames.observations(i, model.frame_stack), frames.observations(i + 1, model.frame_stack))
-        for i in t.split(batch)
-    )
-    return torch.cat([model.latent(now, later) for now, later in pairs])
-
-
-def probe_actions(model: Model, frames: Frames, training: list[int], held: list[int]) -> dict[str, Any]:
-    """Linear probe, latent action → action: fitted on training episodes, reported on held-out ones."""
-    fitting, test = frames.transitions(training), frames.transitions(held)
-    fitting = fitting[:: -(-len(fitting) // PROBE_FRAMES)]
-    ridge = probe.fit(latents(model, frames, fitting), frames.action[fitting], frames.episode[fitting])
-    measures = probe.nmse(ridge(latents(model, frames, test)), frames.action[test])
-    return {**measures, "strength": ridge.strength, "frames": len(test)}

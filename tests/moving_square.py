@@ -35,6 +35,10 @@ def write(
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.Table.from_pylist(rows, schema.arrow_schema(2, 2, images))
         pq.write_table(table, path, row_group_size=50)
+        records = [{"episode_index": n, "length": steps, "return": 1.0} for n in numbers]
+        episodes_path = root / schema.episodes_file(shard)
+        episodes_path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(records), episodes_path)
     info = root / schema.INFO
     info.parent.mkdir(parents=True, exist_ok=True)
     info.write_text(json.dumps({"codebase_version": "v3.0", "total_episodes": episodes}))
@@ -48,7 +52,8 @@ def schema_split(split: str) -> int:
 def _episode(rng, number, steps, size, empty_masks, images):
     place, drift, phase = rng.uniform(8, size - 8, 2), rng.uniform(-2, 2), rng.uniform(0, 9)
     for step in range(steps):
-        action = rng.uniform(-1, 1, 2).astype(np.float32)
+        aim = (size / 2 - place) / (size / 2)  # towards the middle, so that a policy can be learnt
+        action = np.clip(aim + rng.uniform(-0.7, 0.7, 2), -1, 1).astype(np.float32)
         image = np.empty((size, size, 3), np.uint8)
         stripes = 128 + 90 * np.sin((np.arange(size) + drift * step + phase) / 2.0)
         image[:] = stripes[None, :, None].astype(np.uint8)

@@ -64,7 +64,7 @@ def test_bad_input_is_named(dataset, tmp_path):
         data.load(dataset, "walker-run", "test", cache=tmp_path)
     with pytest.raises(DmaskError, match="no column"):
         data.load(dataset, "walker-run", mask_column=schema.MASK_SIM, cache=tmp_path)
-    with pytest.raises(DmaskError, match="no dataset at"):
+    with pytest.raises(DmaskError, match="no such folder"):
         data.load(str(tmp_path / "nowhere"), "walker-run", cache=tmp_path)
 
 
@@ -72,3 +72,13 @@ def test_masks_empty_on_every_frame_are_refused(tmp_path):
     moving_square.write(tmp_path / "d", episodes=2, steps=4, empty_masks=True)
     with pytest.raises(DmaskError, match="empty on every frame"):
         data.load(str(tmp_path / "d"), "walker-run", mask_column=schema.MASK, cache=tmp_path / "c")
+
+
+def test_corruptions_change_the_masks_as_they_say(frames):
+    area = frames.masks(torch.arange(66)).mean()
+    assert data.corrupt(frames, "dilate:1", 0).masks(torch.arange(66)).mean() > area
+    assert data.corrupt(frames, "erode:1", 0).masks(torch.arange(66)).mean() < area
+    noisy = data.corrupt(frames, "noise:0.1", 0).masks(torch.arange(66))
+    flipped = (noisy != frames.masks(torch.arange(66))).float().mean()
+    assert 0.08 < flipped < 0.12
+    assert torch.equal(data.corrupt(frames, "noise:0.1", 0).mask, data.corrupt(frames, "noise:0.1", 0).mask)

@@ -29,3 +29,10 @@ def test_cross_validation_takes_more_ridge_where_there_is_more_noise():
     little = probe.fit(*planted(noise=0.01)[:3])
     much = probe.fit(*planted(noise=60.0, samples=120)[:3])
     assert much.strength > little.strength
+
+
+def test_the_mlp_probe_finds_what_a_linear_one_cannot():
+    x, _, episode, held_x, _ = planted(noise=0.0, samples=1000)
+    y, held_y = ((k - 1).square().mean(1, keepdim=True) for k in (x, held_x))
+    linear = probe.nmse(probe.fit(x, y, episode)(held_x), held_y)["nmse"]
+    assert probe.nmse(probe.fit_mlp(x, y, seed=0, steps=300)(held_x), held_y)["nmse"] < 0.5 * linear

@@ -4,17 +4,39 @@ import moving_square
 import pytest
 import torch
 
+from distractor_data import schema
 from distractor_data.errors import DmaskError
-from masklam import data, train
+from masklam import data, stages, train
+from masklam.methods import METHODS
 from masklam.models import Model
 from masklam.run import Run
+from masklam.settings import Settings
 
-SMALL = {"batch": 16, "latent_dim": 8, "res_blocks": 0, "probe_every": 40, "checkpoint_every": 20}
+SMALL = {
+    "batch": 16,
+    "latent_dim": 8,
+    "res_blocks": 0,
+    "heads": 16,
+    "policy_scale": 1,
+    "labelled_trajectories": (1, 2),
+    "label_fraction": 0.5,
+    "warmup": 5,
+    "decoder_lr": 3e-3,
+    "steps": 80,
+    "policy_steps": 60,
+    "decoder_steps": 60,
+    "probe_every": 40,
+    "checkpoint_every": 20,
+    "eval_episodes": 0,
+}
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    return str(moving_square.write(tmp_path_factory.mktemp("data")))
+    folder = tmp_path_factory.mktemp("data")
+    moving_square.write(folder)
+    return str(moving_square.write(folder, split="test", episodes=2))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,57 +47,126 @@ def cache(tmp_path_factory):
         yield
 
 
-def losses(folder) -> list[float]:
+def settings(dataset: str, **options) -> Settings:
+    return Settings(dataset, **{**SMALL, **options})
+
+
+def losses(folder, stage: str = "lam") -> list[float]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [m["loss"] for m in map(json.loads, lines) if "loss" in m]
+    return [m["loss"] for m in map(json.loads, lines) if "loss" in m and m["stage"] == stage]
 
 
-@pytest.mark.parametrize("method", ["lapo", "masklam"])
-def test_loss_falls_and_the_published_model_gives_the_same_latents(dataset, tmp_path, method, monkeypatch):
-    saved, save = [], Run.save_model
-    monkeypatch.setattr(Run, "save_model", lambda run, model: (saved.append(model), save(run, model)))
-    settings = train.Settings(dataset, method=method, steps=80, **SMALL)
-    results = train.train(settings, str(tmp_path))
-    curve = losses(tmp_path)
-    assert curve[-1] < curve[0]
-    assert 0 < results["probe_nmse"] < 1.5
-    assert {"model.safetensors", "config.json", "metrics.jsonl"} <= {f.name for f in tmp_path.iterdir()}
-    assert f"{results['probe_nmse']:.3f}" in (tmp_path / "README.md").read_text()
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_through_all_its_stages(dataset, tmp_path, method):
+    results = train.train(settings(dataset, method=method), str(tmp_path))
+    for stage in ("lam", "policy", "decoder-1", "decoder-2"):
+        curve = losses(tmp_path, stage)
+        expected = stage.split("-")[0] in METHODS[method].stages
+        assert (min(curve) < curve[0]) if expected else not curve, stage
+    if method != "bc":
+        assert 0 < results["linear_probe"]["in"]["nmse"] < 2
+        assert len(results["linear_probe"]["out"]["per_dimension"]) == 2
+        assert f"{results['linear_probe']['out']['nmse']:.3f}" in (tmp_path / "README.md").read_text()
+    published = Model.from_pretrained(str(tmp_path))
+    assert published.parts == [stage for stage in METHODS[method].stages if stage != "evaluation"]
+    assert published.act(torch.zeros(3, 3, 32, 32)).shape == (3, 2)
 
+
+def test_the_published_model_gives_the_same_latents_to_the_bit(dataset, tmp_path, monkeypatch):
+    saved, publish = [], Run.publish
+    monkeypatch.setattr(Run, "publish", lambda run, model, *rest: (saved.append(model), publish(run, model, *rest)))
+    train.train(settings(dataset, stages=("lam",)), str(tmp_path))
     frames = data.load(dataset, "walker-run")
     t = frames.transitions()[:8]
-    published = Model.from_pretrained(str(tmp_path))
-    assert torch.equal(train.latents(published, frames, t), train.latents(saved[-1], frames, t))
+    ours, published = saved[-1], Model.from_pretrained(str(tmp_path))
+    assert torch.equal(stages.latents(published, frames, t, CPU), stages.latents(ours, frames, t, CPU))
+    files = {"model.safetensors", "config.json", "metrics.jsonl", "README.md", "reconstruction.png"}
+    assert files <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(dataset, tmp_path, monkeypatch):
-    settings = train.Settings(dataset, steps=80, **SMALL)
-    train.train(settings, str(tmp_path / "whole"))
+@pytest.mark.parametrize("quantize", ["fsq", "vq"])
+def test_quantised_forms_learn(dataset, tmp_path, quantize):
+    train.train(settings(dataset, method="lapo", quantize=quantize, stages=("lam",)), str(tmp_path))
+    curve = losses(tmp_path)
+    assert curve[-1] < curve[0]
 
-    gather = train.gather
 
-    def stops_at_50(frames, t, later, stack, calls=[]):  # noqa: B006
+@pytest.mark.parametrize("method", ["masklam", "laom-labels"])
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(dataset, tmp_path, monkeypatch, method):
+    chosen = settings(dataset, method=method, stages=("lam",), steps=60)
+    train.train(chosen, str(tmp_path / "whole"))
+    gather, calls = stages.gather, []
+
+    def stops(*arguments):
         calls.append(1)
         if len(calls) > 50:
             raise KeyboardInterrupt
-        return gather(frames, t, later, stack)
+        return gather(*arguments)
 
-    monkeypatch.setattr(train, "gather", stops_at_50)
+    monkeypatch.setattr(stages, "gather", stops)
     with pytest.raises(KeyboardInterrupt):
-        train.train(settings, str(tmp_path / "parts"))
+        train.train(chosen, str(tmp_path / "parts"))
     monkeypatch.undo()
-    train.train(settings, str(tmp_path / "parts"))
+    train.train(chosen, str(tmp_path / "parts"))
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     parts, whole = (Model.from_pretrained(str(tmp_path / k)).state_dict() for k in ("parts", "whole"))
     assert all(torch.equal(parts[k], whole[k]) for k in whole)
 
 
+def test_stages_one_at_a_time_give_what_all_at_once_give(dataset, tmp_path):
+    whole = train.train(settings(dataset), str(tmp_path / "whole"))
+    for stage in ("lam", "policy", "decoder", "evaluation"):
+        parts = train.train(settings(dataset, stages=(stage,)), str(tmp_path / "parts"))
+    assert parts == whole
+    assert losses(tmp_path / "parts", "decoder-2") == losses(tmp_path / "whole", "decoder-2")
+
+
+def test_the_oracle_learns_from_the_clean_column(tmp_path):
+    images = (schema.IMAGE, schema.MASK, schema.IMAGE_CLEAN)
+    clean = str(moving_square.write(tmp_path / "d", images=images, episodes=3))
+    chosen = settings(clean, method="lapo", image_column=schema.IMAGE_CLEAN, stages=("lam",), steps=20)
+    assert train.train(chosen, str(tmp_path / "run"))["linear_probe"]["in"]["nmse"] > 0
+
+
+def refused(match: str):
+    return pytest.raises(DmaskError, match=match)
+
+
+def test_bad_input_is_named(dataset, tmp_path):
+    with refused("did you mean 'masklam'"):
+        settings(dataset, method="maskalm")
+    with refused("labelled-trajectories asks for 64 and there are 5"):
+        train.train(settings(dataset, labelled_trajectories=(2, 64)), str(tmp_path / "a"))
+    with refused("stage lam is not finished"):
+        train.train(settings(dataset, stages=("policy",)), str(tmp_path / "b"))
+    with refused("bc has the stages policy, evaluation"):
+        settings(dataset, method="bc", stages=("lam",))
+    plain = str(moving_square.write(tmp_path / "d", images=(schema.IMAGE,), episodes=2, steps=4))
+    with refused("no column observation.mask"):
+        train.train(settings(plain), str(tmp_path / "c"))
+    with refused("give dilate:PIXELS"):
+        train.train(settings(dataset, mask_corruption="melt:3"), str(tmp_path / "e"))
+
+
 def test_a_run_folder_of_another_configuration_is_refused(dataset, tmp_path):
-    train.train(train.Settings(dataset, steps=1, **SMALL), str(tmp_path))
-    with pytest.raises(DmaskError, match="latent_dim = 8, not 4"):
-        train.train(train.Settings(dataset, steps=1, **{**SMALL, "latent_dim": 4}), str(tmp_path))
+    train.train(settings(dataset, steps=1, stages=("lam",)), str(tmp_path))
+    with refused("latent_dim = 8, not 4"):
+        train.train(settings(dataset, steps=1, latent_dim=4), str(tmp_path))
+    with refused("method = 'masklam', not 'lapo'"):
+        train.train(settings(dataset, steps=1, method="lapo"), str(tmp_path))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_when_it_began(dataset, tmp_path):
-    with pytest.raises(DmaskError, match=r"not finite from step \d+ on"):
-        train.train(train.Settings(dataset, steps=80, lr=1e30, **SMALL), str(tmp_path))
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(dataset, tmp_path, monkeypatch):
+    gather, calls = stages.gather, []
+
+    def poisoned(*arguments):
+        calls.append(1)
+        batch = gather(*arguments)
+        if len(calls) == 51:
+            batch.target.fill_(float("nan"))
+        return batch
+
+    monkeypatch.setattr(stages, "gather", poisoned)
+    with refused("not finite from step 51 on; the checkpoint of step 40 is kept"):
+        train.train(settings(dataset, stages=("lam",)), str(tmp_path))
+    assert (tmp_path / "checkpoints" / "lam.safetensors").exists()

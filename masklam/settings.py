@@ -1,0 +1,127 @@
+"""What a run is: one dataclass, recorded in `config.json` under `training`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from distractor_data import schema
+from distractor_data.errors import DmaskError
+from distractor_data.spec import DEFAULT_DIR
+from masklam.methods import find
+
+BUDGETS = (2, 4, 8, 16, 32, 64, 128)
+# Fields that may change when a run goes on: they decide what is done and shown, not what is learnt.
+FREE = (
+    "dataset",
+    "stages",
+    "eval_episodes",
+    "backgrounds",
+    "probe_every",
+    "checkpoint_every",
+    "compile",
+)
+_POSITIVE = (
+    "steps",
+    "policy_steps",
+    "decoder_steps",
+    "batch",
+    "latent_dim",
+    "frame_stack",
+    "encoder_scale",
+    "policy_scale",
+    "heads",
+    "probe_every",
+    "checkpoint_every",
+)
+_CHOICES = {
+    "quantize": ("", "fsq", "vq"),
+    "schedule": ("cosine", "linear", "constant"),
+    "precision": ("auto", "bf16", "float32"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of `masklam train`. Zero `offset` means the method's own."""
+
+    dataset: str = DEFAULT_DIR
+    env: str = "walker-run"
+    method: str = "masklam"
+    stages: tuple[str, ...] = ()  # all that the method has
+    seed: int = 0
+    # data
+    image_column: str = schema.IMAGE
+    mask_column: str = schema.MASK
+    mask_corruption: str = ""  # dilate:PIXELS, erode:PIXELS or noise:SHARE
+    held_out: float = 0.1  # share of the training episodes that only reports see
+    label_fraction: float = 0.025  # of the training episodes, for methods that see labels
+    labelled_trajectories: tuple[int, ...] = ()  # for action decoders; 2, 4, … 128 as far as there are so many
+    # model
+    latent_dim: int = 64
+    frame_stack: int = 1
+    encoder_scale: int = 1
+    encoder_deep: bool = False
+    res_blocks: int = 2
+    heads: int = 256
+    quantize: str = ""
+    policy_scale: int = 2
+    # objective
+    offset: int = 0
+    background_weight: float = 0.0
+    mask_blur: float = 0.0
+    ema: float = 0.001
+    label_weight: float = 0.001
+    # optimisation
+    steps: int = 10_000
+    policy_steps: int = 5_000
+    decoder_steps: int = 2_500
+    batch: int = 64
+    lr: float = 1e-3
+    decoder_lr: float = 3e-4
+    warmup: int = 200
+    schedule: str = "cosine"
+    clip: float = 1.0
+    precision: str = "auto"
+    compile: bool = False
+    # reports
+    probe_every: int = 2000
+    checkpoint_every: int = 500
+    eval_episodes: int = 5
+    backgrounds: str = ""  # the folder that the dataset was made with, where that was not synthetic
+
+    def __post_init__(self) -> None:
+        row = find(self.method)
+        for field in fields(self):
+            value, option = getattr(self, field.name), "--" + field.name.replace("_", "-")
+            if field.name in _POSITIVE and value < 1:
+                raise DmaskError(f"{option} is {value}; give a number of at least 1")
+            if isinstance(value, float) and not value >= 0:
+                raise DmaskError(f"{option} is {value}; give a number of at least 0")
+            if value not in _CHOICES.get(field.name, (value,)):
+                raise DmaskError(f"{option} is {value!r}; choose one of {', '.join(_CHOICES[field.name])}")
+        for stage in self.stages:
+            if stage not in row.stages:
+                raise DmaskError(f"--stages {stage}: {self.method} has the stages {', '.join(row.stages)}")
+        if any(budget < 1 for budget in self.labelled_trajectories):
+            raise DmaskError("--labelled-trajectories: give numbers of at least 1, such as 2,8,32")
+        if self.quantize and row.family != "lapo":
+            raise DmaskError(f"--quantize is for lapo and masklam; {self.method} has no quantised form")
+
+    @property
+    def todo(self) -> tuple[str, ...]:
+        """Stages to run, in order."""
+        every = find(self.method).stages
+        return tuple(stage for stage in every if not self.stages or stage in self.stages)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """`"lam,policy"` → `("lam", "policy")`."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`"2,8,32"` → `(2, 8, 32)`. Raises `DmaskError` for what is no number."""
+    try:
+        return tuple(int(word) for word in words(text))
+    except ValueError as error:
+        raise DmaskError(f"{text!r} is no list of whole numbers; give something like 2,8,32") from error

@@ -1,0 +1,290 @@
+"""The stages: latent action model, policy on latent actions, action decoders, evaluation."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from distractor_data import dataset
+from distractor_data.errors import DmaskError
+from distractor_data.spec import full_name
+from masklam import data, probe
+from masklam.data import Frames, Sampler
+from masklam.methods import Method, find
+from masklam.models import Lapo, Model, initialise
+from masklam.objectives import Batch, Regression, lam_objective
+from masklam.run import Run
+from masklam.settings import BUDGETS, Settings
+
+if TYPE_CHECKING:
+    from masklam.train import Trainer
+
+PROBE_FRAMES = 20_000  # at most so many transitions fit a probe
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all stages work on."""
+
+    settings: Settings
+    row: Method
+    model: Model
+    frames: Frames
+    training: list[int]  # episodes to learn from
+    held: list[int]  # episodes that only reports see
+    order: list[int]  # the training episodes, in the order in which they are labelled
+    budgets: list[int]
+    finished: set[str]  # parts of the model that are trained
+    cache: str | None
+
+    def labelled(self) -> list[int]:
+        """The labelled fraction, by whole episodes, at least one."""
+        return self.order[: max(round(self.settings.label_fraction * len(self.order)), 1)]
+
+
+def prepare(settings: Settings, run: Run, device: torch.device, cache: str | None) -> Job:
+    """Load the data and build the model with all parts of the method."""
+    row = find(settings.method)
+    frames = load(settings, "train", cache)
+    if settings.mask_corruption:
+        if frames.mask is None:
+            raise DmaskError("--mask-corruption needs a dataset with masks")
+        frames = data.corrupt(frames, settings.mask_corruption, settings.seed)
+    training, held = split_episodes(frames.episodes, settings.held_out)
+    order = random.Random(settings.seed).sample(training, len(training))
+    budgets = list(settings.labelled_trajectories) or [n for n in BUDGETS if n <= len(training)]
+    if row.latent and (not budgets or max(budgets) > len(training)):
+        raise DmaskError(
+            f"--labelled-trajectories asks for {max(budgets, default=2)} and there are {len(training)} training "
+            "episodes; give smaller numbers or generate more episodes"
+        )
+    torch.manual_seed(settings.seed)
+    model = Model(
+        method=settings.method,
+        action_dim=frames.action.shape[1],
+        latent_dim=settings.latent_dim,
+        image_size=frames.image.shape[1],
+        frame_stack=settings.frame_stack,
+        encoder_scale=settings.encoder_scale,
+        encoder_deep=settings.encoder_deep,
+        res_blocks=settings.res_blocks,
+        heads=settings.heads,
+        quantize=settings.quantize,
+        policy_scale=settings.policy_scale,
+        parts=[stage for stage in row.stages if stage != "evaluation"],
+        budgets=budgets if row.latent else [],
+    )
+    finished = set()
+    for part in model.parts:
+        names = {part: part} if part != "decoder" else {f"decoder-{n}": f"decoder.{n}" for n in budgets}
+        steps = {"lam": settings.steps, "policy": settings.policy_steps, "decoder": settings.decoder_steps}[part]
+        if all(run.restore(name, steps, model.get_submodule(path)) for name, path in names.items()):
+            finished.add(part)
+    place = frames.to(device) if fits(frames, device) else frames
+    return Job(settings, row, model.to(device), place, training, held, order, budgets, finished, cache)
+
+
+def load(settings: Settings, split: str, cache: str | None) -> Frames:
+    """The frames of a split; with masks where the method needs them or the dataset has them."""
+    env = full_name(settings.env)
+    root = dataset.locate(settings.dataset, env, split)
+    wanted = find(settings.method).masked or settings.mask_column in data.columns_of(root)
+    mask_column = settings.mask_column if wanted else None
+    return data.load(settings.dataset, env, split, settings.image_column, mask_column, cache)
+
+
+def fits(frames: Frames, device: torch.device) -> bool:
+    """Whether the frames leave at least half of a GPU's free memory to the training."""
+    if device.type != "cuda":
+        return False
+    size = sum(v.numel() * v.element_size() for v in vars(frames).values() if isinstance(v, Tensor))
+    return size < torch.cuda.mem_get_info(device)[0] / 2
+
+
+def split_episodes(episodes: int, share: float) -> tuple[list[int], list[int]]:
+    """Episodes to train on and to report on: the last `share`, at least one of each."""
+    if episodes < 2:
+        raise DmaskError(f"the dataset has {episodes} episode; training needs at least 2, one to hold out")
+    held = min(max(round(share * episodes), 1), episodes - 1)
+    return list(range(episodes - held)), list(range(episodes - held, episodes))
+
+
+def need(job: Job, trainer: Trainer, part: str) -> None:
+    """Raise `DmaskError` where a stage that the next one builds on is not finished."""
+    if part in job.model.parts and part not in job.finished:
+        raise DmaskError(f"stage {part} is not finished in {trainer.run.folder}; run it first with --stages {part}")
+
+
+def begin(module: torch.nn.Module, seed: int) -> None:
+    """Initial weights of one part as a function of the seed, whatever was trained before."""
+    torch.manual_seed(seed)
+    module.apply(initialise)
+
+
+def gather(job: Job, device: torch.device, t: Tensor, later: Tensor) -> Batch:
+    """One batch: the observations at t and `later`, what comes at t + 1, its mask and the action as needed."""
+    frames, row, stack = job.frames, job.row, job.settings.frame_stack
+    target_stack = stack if row.family == "laom" else 1
+    target = frames.observations(t + 1, target_stack).to(device)
+    same = stack == target_stack and torch.equal(later, t + 1)
+    return Batch(
+        now=frames.observations(t, stack).to(device),
+        later=target if same else frames.observations(later, stack).to(device),
+        target=target,
+        mask=frames.masks(t + 1).to(device) if row.masked else None,
+        action=frames.action[t].to(device) if row.labels else None,
+    )
+
+
+# --- measures while training ---------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def latents(model: Model, frames: Frames, t: Tensor, device: torch.device, batch: int = 256) -> Tensor:
+    """Latent actions between t and t + 1; (M,) → (M, d), on the frames' device."""
+    stack = model.frame_stack
+    found = [
+        model.latent(frames.observations(i, stack).to(device), frames.observations(i + 1, stack).to(device))
+        for i in t.split(batch)
+    ]
+    return torch.cat(found).float().to(frames.image.device)
+
+
+def fitting(job: Job) -> Tensor:
+    """The transitions that fit a probe: of training episodes, thinned evenly."""
+    t = job.frames.transitions(job.training)
+    return t[:: -(-len(t) // PROBE_FRAMES)]
+
+
+def probe_actions(job: Job, device: torch.device) -> dict[str, Any]:
+    """Linear probe, latent action → action: fitted on training episodes, reported on held-out ones."""
+    frames, fit, test = job.frames, fitting(job), job.frames.transitions(job.held)
+    ridge = probe.fit(latents(job.model, frames, fit, device), frames.action[fit], frames.episode[fit])
+    measures = probe.nmse(ridge(latents(job.model, frames, test, device)), frames.action[test])
+    return {**measures, "strength": ridge.strength}
+
+
+@torch.no_grad()
+def pictures(job: Job, device: torch.device, t: Tensor) -> Tensor:
+    """Rows of the frame, the next one, its mask where there is one, and the prediction; (H', W', 3) uint8."""
+    frames, model = job.frames, job.model
+    now = frames.observations(t, model.frame_stack).to(device)
+    after = frames.observations(t + 1, model.frame_stack).to(device)
+    assert isinstance(model.lam, Lapo)
+    rows = [now[:, :3], after[:, :3], model.lam.predict(now, model.latent(now, after))]
+    if frames.mask is not None:
+        rows.insert(2, 2 * frames.masks(t + 1).to(device).expand(-1, 3, -1, -1) - 1)
+    grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)  # (3, H', W')
+    return ((grid.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu()
+
+
+# --- stages --------------------------------------------------------------------------------------------------
+
+
+def train_lam(job: Job, trainer: Trainer) -> None:
+    """The latent action model, probed every `probe_every` steps and at the end."""
+    settings, row, model = job.settings, job.row, job.model
+    episodes = job.labelled() if row.family == "idm" else job.training
+    offset = settings.offset or row.offset
+    share = {"batch": settings.batch, "offset": offset, "rank": trainer.rank, "world": trainer.world}
+    sampler = Sampler(job.frames.transitions(episodes), seed=settings.seed, **share)
+    labels = Sampler(job.frames.transitions(job.labelled()), seed=settings.seed + 1, **share)
+    begin(model.lam, settings.seed)
+    objective = lam_objective(
+        model.lam,
+        row.masked,
+        settings.background_weight,
+        settings.mask_blur,
+        settings.ema,
+        settings.label_weight,
+    )
+
+    def batch(step: int) -> Batch:
+        found = gather(job, trainer.device, *sampler(step, job.frames.last))
+        if row.labels and row.latent:
+            found = replace(found, labelled=gather(job, trainer.device, *labels(step, job.frames.last)))
+        if row.augment:
+            draw = torch.rand(settings.batch, 3, 9, generator=data.generator(settings.seed, 3, step))
+            found = replace(found, draw=draw[trainer.rank :: trainer.world].to(trainer.device))
+        return found
+
+    def report(step: int) -> None:
+        measures = probe_actions(job, trainer.device)
+        trainer.run.log(stage="lam", step=step, **{f"probe_{k}": v for k, v in measures.items()})
+        if row.family == "lapo":
+            t = job.frames.transitions(job.held)
+            trainer.run.picture(step, pictures(job, trainer.device, t[:: max(len(t) // 8, 1)][:8]))
+
+    trainer.fit("lam", objective, batch, settings.steps, settings.lr, report)
+    job.finished.add("lam")
+
+
+def train_policy(job: Job, trainer: Trainer) -> None:
+    """Observation → latent action as the frozen model labels it; for `bc`, → the labelled fraction's actions."""
+    settings, row, model, frames = job.settings, job.row, job.model, job.frames
+    need(job, trainer, "lam")
+    episodes = job.labelled() if row.family == "bc" else job.training
+    sampler = Sampler(
+        frames.transitions(episodes), settings.batch, settings.seed, rank=trainer.rank, world=trainer.world
+    )
+    begin(model.policy, settings.seed)
+
+    @torch.no_grad()
+    def batch(step: int) -> tuple[Tensor, Tensor]:
+        t, _ = sampler(step, frames.last)
+        now = frames.observations(t, settings.frame_stack).to(trainer.device)
+        if row.family == "bc":
+            return now, frames.action[t].to(trainer.device)
+        return now, model.latent(now, frames.observations(t + 1, settings.frame_stack).to(trainer.device))
+
+    trainer.fit("policy", Regression(model.policy), batch, settings.policy_steps, settings.lr)
+    job.finished.add("policy")
+
+
+@torch.no_grad()
+def train_decoder(job: Job, trainer: Trainer) -> None:
+    """For each budget, an MLP from the frozen policy's latent action to the true one."""
+    settings, model, frames = job.settings, job.model, job.frames
+    need(job, trainer, "policy")
+    for budget in job.budgets:
+        t = torch.isin(frames.episode, torch.tensor(job.order[:budget], device=frames.episode.device)).nonzero()
+        t = t.flatten()
+        seen = (frames.observations(i, settings.frame_stack).to(trainer.device) for i in t.split(512))
+        z = torch.cat([model.policy(now) for now in seen])
+        action = frames.action[t].to(trainer.device)
+        sampler = Sampler(torch.arange(len(t)), settings.batch, settings.seed, rank=trainer.rank, world=trainer.world)
+        decoder = model.decoder[str(budget)]
+        begin(decoder, settings.seed)
+
+        def batch(
+            step: int, sampler: Sampler = sampler, z: Tensor = z, action: Tensor = action
+        ) -> tuple[Tensor, Tensor]:
+            chosen = sampler(step, frames.last)[0].to(z.device)
+            return z[chosen], action[chosen]
+
+        with torch.enable_grad():
+            name = f"decoder-{budget}"
+            trainer.fit(name, Regression(decoder), batch, settings.decoder_steps, settings.decoder_lr)
+    job.finished.add("decoder")
+
+
+def evaluate(job: Job, trainer: Trainer) -> None:
+    """All measures, into `results.json`."""
+    from masklam.evaluate import measure
+
+    need(job, trainer, "policy" if job.row.family == "bc" else "lam")
+    if trainer.main:
+        trainer.run.save_results(measure(job, trainer.device))
+
+
+STAGES: dict[str, Callable[[Job, Trainer], None]] = {
+    "lam": train_lam,
+    "policy": train_policy,
+    "decoder": train_decoder,
+    "evaluation": evaluate,
+}
