@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from cards.template import fill, read
 from distractor_data import dataset, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.repository import CARD
@@ -39,7 +39,6 @@ MEANINGS = {
     schema.TASK: "row of `meta/tasks.parquet`",
 }
 _SIZES = [(10**exponent, f"{10 ** (exponent % 3)}{'KMBT'[exponent // 3 - 1]}") for exponent in range(3, 13)]
-_KEPT = re.compile(r"<!-- keep (?P<name>\S+) -->(?P<text>.*?)<!-- /keep -->", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -114,24 +113,9 @@ def render(
     """
     if not found:
         raise DmaskError(f"{directory} holds no dataset; make one with `dmask generate --out {directory}`")
-    from huggingface_hub import DatasetCard
-
-    path = Path(directory) / CARD
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    kept = {match["name"]: match["text"] for match in _KEPT.finditer(published + old) if match["text"].strip()}
-    used: set[str] = set()
-
-    def keep(name: str) -> str:
-        used.add(name)
-        return f"<!-- keep {name} -->{kept.get(name, chr(10))}<!-- /keep -->"
-
-    template = Path(__file__).with_name("dataset.md").read_text(encoding="utf-8")
+    data = _yaml(found, license_of(found, license))
     values = _values(found, repo_id or Path(directory).resolve().name)
-    card = DatasetCard.from_template(
-        _yaml(found, license_of(found, license)), template_str=template, keep=keep, repo_id=repo_id, **values
-    )
-    extra = "".join(f"\n{keep(name)}\n" for name in kept if name not in used)
-    return str(card).rstrip("\n") + "\n" + extra
+    return fill("dataset", data, [published, read(Path(directory) / CARD)], repo_id=repo_id, **values)
 
 
 def command(spec: Spec) -> str:
@@ -236,7 +220,6 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
         "videos": ", ".join(sorted(videos)),
         "masks": sorted({row["mask"] for row in rows}),
         "pictures": _pictures(found),
-        "papers": Path(__file__).with_name("papers.bib").read_text(encoding="utf-8").strip(),
     }
 
 

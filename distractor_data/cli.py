@@ -131,7 +131,7 @@ def push(
         license=license,
         dry_run=dry_run,
     )
-    terminal.print_push(pushed, dry_run)
+    terminal.print_push(pushed, dry_run, 'load_dataset("{}")')
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -100,6 +101,23 @@ def locate(source: str | Path, env: str | None = None, split: str = "train", rev
     from distractor_data import hub
 
     return hub.fetch(_repository(source), env, split, revision)
+
+
+def identify(source: str | Path, env: str, split: str = "train") -> dict[str, str | None]:
+    """What data a source gives: its `name` without path, its `revision` on the Hub, and a `digest` of its content."""
+    return describe(locate(source, env, split), source)
+
+
+def describe(root: Path, source: str | Path) -> dict[str, str | None]:
+    """`identify` for a folder that `source` was found at."""
+    sums = storage.read_json(root / schema.CHECKSUMS) if (root / schema.CHECKSUMS).exists() else {}
+    lines = "".join(f"{path} {known['sha256']}\n" for path, known in sorted(sums.items()))
+    cached = root.parents[2].name == "snapshots"  # of the Hub's cache, whose folders are named by commits
+    return {
+        "name": str(source).partition("@")[0] if cached else Path(source).resolve().name,
+        "revision": root.parents[1].name if cached else None,
+        "digest": hashlib.sha256(lines.encode()).hexdigest() if sums else None,
+    }
 
 
 def choose(directory: str | Path, env: str | None, split: str, name: str | None = None) -> Path:

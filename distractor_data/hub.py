@@ -8,29 +8,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distractor_data import dataset, meta, schema, storage
 from distractor_data.errors import DmaskError, nearest
-from distractor_data.repository import CARD, Content, Repository, connect, hub_errors, size_of
+from distractor_data.repository import CARD, Content, Push, Repository, connect, hub_errors, size_of
 from distractor_data.spec import DEFAULT_DIR, SPLITS, SYNTHETIC, Spec, full_name
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
     from cards.dataset import Part
-
-
-@dataclass(frozen=True)
-class Push:
-    """What a push sent, or with `dry_run` would send: path in the repository → size in bytes."""
-
-    name: str
-    url: str
-    sent: dict[str, int]
-    card: str
 
 
 def push(

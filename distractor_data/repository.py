@@ -24,6 +24,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Push:
+    """What a push sent, or with `dry_run` would send: path in the repository → size in bytes."""
+
+    name: str
+    url: str
+    sent: dict[str, int]
+    card: str
+
+
+@dataclass(frozen=True)
 class Repository:
     """A dataset or model repository at a branch, tag or commit (`revision`, default: the main branch)."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from distractor_data.generate import Summary
-    from distractor_data.hub import Push
+    from distractor_data.repository import Push
     from distractor_data.spec import Spec
 
 
@@ -101,8 +101,8 @@ def print_verified(counts: dict[str, int]) -> None:
         console.print(f"{name}: {count} files as they were written", markup=False)
 
 
-def print_push(pushed: Push, dry_run: bool) -> None:
-    """What was sent, where it is and the line that loads it; of a dry run, the files and the card."""
+def print_push(pushed: Push, dry_run: bool, line: str) -> None:
+    """What was sent, where it is and the `line` that loads it; of a dry run, the files and the card."""
     console = Console(soft_wrap=True, highlight=False)
     total = f"{len(pushed.sent):,} files, {sum(pushed.sent.values()) / 1e6:,.1f} MB"
     if dry_run:
@@ -112,4 +112,4 @@ def print_push(pushed: Push, dry_run: bool) -> None:
         return
     console.print(f"{total} sent" if pushed.sent else "nothing changed since the last push", markup=False)
     console.print(pushed.url, markup=False)
-    console.print(f'load_dataset("{pushed.name}")', markup=False)
+    console.print(line.format(pushed.name), markup=False)

@@ -1,35 +1,102 @@
-"""The model card: the template of `cards/model.md` filled with a run's configuration and measured numbers."""
+"""The model card: `cards/model.md` filled with a run's configuration and with what was measured, no more."""
 
 from __future__ import annotations
 
-import json
-import string
-from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from cards.template import fill, read
 from distractor_data import storage
 from masklam import report
 from masklam.methods import find
 from masklam.run import CONFIG, Run
 
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
-def text(run: Run) -> str:
-    """The card of a run as Markdown, with the Hub's YAML header."""
-    config = json.loads((run.folder / CONFIG).read_text())
-    training = config["training"]
-    template = resources.files("cards").joinpath("model.md").read_text()
-    return string.Template(template).substitute(
+CARD = "README.md"
+CURVES = "curves.png"
+RECONSTRUCTION = "reconstruction.png"
+PLACES = ("dataset", "backgrounds")  # settings that may be folders of one machine
+
+
+def text(run: Run, name: str | None = None, published: str = "") -> str:
+    """The card as Markdown with the Hub's metadata; `name` is the repository's (default: the run's folder).
+
+    What hands wrote between `keep` markers stays: that of the run's card, else that of the `published` one.
+    """
+    from huggingface_hub import ModelCardData
+
+    config = storage.read_json(run.folder / CONFIG)
+    training, parts = config["training"], config.get("parts", [])
+    row, found, data = find(training["method"]), list(report.measures(run.results())), run.dataset()
+    hub_name = data["name"] if data["revision"] else None
+    metadata = ModelCardData(
+        library_name="dmask",
+        license="apache-2.0",
+        pipeline_tag="robotics",
+        tags=["latent-action-models", "masklam", training["method"]],
+        datasets=[hub_name] if hub_name else None,
+        model_name=(name or run.folder.resolve().name).rpartition("/")[2] if found else None,
+        eval_results=eval_results(found, training["env"], data) or None,
+    )
+    return fill(
+        "model",
+        metadata,
+        [published, read(run.folder / CARD)],
         method=training["method"],
-        title=find(training["method"]).title,
+        title=row.title,
         env=training["env"],
-        dataset=Path(training["dataset"]).name,
-        parts=", ".join(config["parts"]),
-        results=report.table(run.results()),
-        settings="\n".join(f"| {name} | {value} |" for name, value in training.items() if name != "dataset"),
+        dataset=data["name"],
+        url=f"https://huggingface.co/datasets/{hub_name}" if hub_name else None,
+        revision=data["revision"],
+        parts=", ".join(parts),
+        part_names=parts,
+        measures=found,
+        curves=CURVES if report.curves(run.metrics(), run.folder / CURVES) else None,
+        reconstruction=RECONSTRUCTION if (run.folder / RECONSTRUCTION).exists() else None,
+        name=name or str(run.folder),
+        channels=3 * config.get("frame_stack", 1),
+        frame_stack=config.get("frame_stack", 1),
+        size=config.get("image_size"),
+        latent_dim=config.get("latent_dim"),
+        action_dim=config.get("action_dim"),
+        latent=row.latent,
+        settings=list(public(training).items()),
+        measured_out=any(m.kind == "nmse" and m.split == "test" for m in found),
+        measured_return=any(m.kind == "return" for m in found),
+        masked=row.masked,
     )
 
 
+def eval_results(found: list[report.Measure], env: str, data: dict[str, Any]) -> list[EvalResult]:
+    """The measures as the Hub's `model-index` has them."""
+    from huggingface_hub import EvalResult
+
+    titles = {"nmse": "Probing of latent actions"}
+    return [
+        EvalResult(
+            task_type="reinforcement-learning" if m.kind != "nmse" else "robotics",
+            task_name=titles.get(m.kind, "Control from pixels"),
+            dataset_type=data["name"],
+            dataset_name=f"{data['name']} ({env})",
+            dataset_config=env,
+            dataset_split=m.split,
+            dataset_revision=data["revision"],
+            metric_type=m.kind,
+            metric_name=f"{m.name}, {m.where}",
+            metric_value=m.value,
+        )
+        for m in found
+    ]
+
+
+def public(training: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the folders of the machine they were used on: only their last part."""
+    return {k: Path(v).name if k in PLACES and Path(v).is_absolute() else v for k, v in training.items()}
+
+
 def write_card(run: Run) -> None:
-    """Write the card as the run's `README.md`."""
-    with storage.atomic_write(run.folder / "README.md") as temporary:
-        temporary.write_text(text(run))
+    """Write the card as the run's `README.md`, and its curves beside it."""
+    with storage.atomic_write(run.folder / CARD) as temporary:
+        temporary.write_text(text(run), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -79,6 +80,36 @@ def train(
     options["labelled_trajectories"] = numbers(labelled_trajectories)
     results = trainer.train(Settings(**options), folder, place, store)
     typer.echo(f"{folder}\n{report.lines(results)}")
+
+
+@app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="Folder of the run")],
+    name: Annotated[str | None, typer.Argument(help="ORG/NAME; without it <you>/<method>-<env>")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Only for you, or your organisation")] = False,
+    revision: Annotated[str | None, typer.Option(help="The branch to push to")] = None,
+    tag: Annotated[str | None, typer.Option(help="Name this release, such as v1")] = None,
+    message: Annotated[str, typer.Option(help="What the commit says")] = "Upload model",
+    dataset: Annotated[str | None, typer.Option(help="ORG/NAME of the data on the Hub [as trained]")] = None,
+    token: Annotated[str | None, typer.Option(help="Instead of HF_TOKEN or the stored login")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the files and the card")] = False,
+) -> None:
+    """Publish a trained model on the Hugging Face Hub, with a card of what was measured."""
+    from distractor_data import terminal
+    from masklam import publish
+
+    pushed = publish.push(
+        run,
+        name,
+        private=private,
+        revision=revision,
+        tag=tag,
+        message=message,
+        token=token,
+        data=dataset,
+        dry_run=dry_run,
+    )
+    terminal.print_push(pushed, dry_run, 'Model.from_pretrained("{}")')
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
+DATASET = "dataset.json"
 
 
 class Run:
@@ -140,6 +141,17 @@ class Run:
             return json.loads(path.read_text())
         probes = [m for m in self.metrics() if "probe_nmse" in m]
         return {"linear_probe": {"in": _probe(probes[-1])}} if probes else {}
+
+    def save_dataset(self, record: dict[str, Any]) -> None:
+        """Write `dataset.json`: the data's name, its revision on the Hub, a digest of its content."""
+        storage.write_json(self.folder / DATASET, record)
+
+    def dataset(self) -> dict[str, Any]:
+        """What the run was trained on."""
+        if (self.folder / DATASET).exists():
+            return storage.read_json(self.folder / DATASET)
+        source = storage.read_json(self.folder / CONFIG)["training"]["dataset"]
+        return {"name": Path(source).name, "revision": None, "digest": None}
 
     def picture(self, step: int, image: Tensor) -> None:
         """Show (H, W, 3) uint8 in TensorBoard, and write it as `reconstruction.png`."""

@@ -13,7 +13,9 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from distractor_data import dataset
 from distractor_data.errors import DmaskError
+from distractor_data.spec import full_name
 from masklam import card, stages
 from masklam.objectives import Consistency
 from masklam.run import Run
@@ -30,6 +32,8 @@ def train(settings: Settings, out: str, device: str | None = None, cache: str | 
     """
     trainer = Trainer(settings, Run(out), device)
     job = stages.prepare(settings, trainer.run, trainer.device, cache)
+    if trainer.main:
+        trainer.run.save_dataset(dataset.identify(settings.dataset, full_name(settings.env)))
     for stage in settings.todo:
         stages.STAGES[stage](job, trainer)
         if trainer.main:

@@ -1,0 +1,87 @@
+"""A trained run to the Hugging Face Hub: weights, configuration, and a card with what was measured."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from distractor_data import dataset, hub, storage
+from distractor_data.errors import DmaskError
+from distractor_data.repository import Content, Push, Repository, connect, hub_errors, size_of
+from masklam import card
+from masklam.models import Model
+from masklam.run import CONFIG, WEIGHTS, Run
+
+
+def push(
+    folder: str | Path,
+    name: str | None = None,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    tag: str | None = None,
+    message: str = "Upload model",
+    token: str | None = None,
+    data: str | None = None,
+    dry_run: bool = False,
+) -> Push:
+    """Make the model repository `name` hold a run's model (default: `<user>/<method>-<env>`).
+
+    `data` is the name on the Hub (`org/name@revision`) of the dataset that the run was trained on, where it was
+    trained on a folder; that it is the same is checked. Raises `DmaskError` where the folder holds no trained model.
+    """
+    run = Run(folder)
+    config = _config(run)
+    if data is not None:
+        run.save_dataset(_same_data(run, data, config["training"]["env"]))
+    default = f"{config['training']['method']}-{config['training']['env']}"
+    config["training"] = card.public(config["training"])
+    contents: dict[str, Content] = {
+        WEIGHTS: run.folder / WEIGHTS,
+        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
+    }
+    if dry_run:
+        contents |= _described(run, card.text(run, name or default))
+        sizes = {path: size_of(content) for path, content in contents.items()}
+        return Push(name or default, "", sizes, card.text(run, name or default))
+    api, name = connect(name, default, token)
+    repository = Repository(api, name, "model", revision)
+    with hub_errors(name, "push to"), tempfile.TemporaryDirectory() as elsewhere:
+        repository.create(private)
+        there = card.CARD in repository.files()
+        published = repository.download(card.CARD, elsewhere).read_text("utf-8") if there else ""
+        text = card.text(run, name, published)
+        sent = repository.send({**contents, **_described(run, text)}, (), message)
+        if tag is not None:
+            repository.tag(tag)
+    return Push(name, repository.url, sent, text)
+
+
+def _config(run: Run) -> dict:
+    """A run's configuration. Raises where there is no model, or one that can't be loaded."""
+    from safetensors import SafetensorError
+
+    if not (run.folder / WEIGHTS).exists():
+        raise DmaskError(f"{run.folder} holds no trained model; give the folder that `masklam train --out` wrote")
+    try:
+        Model.from_pretrained(str(run.folder))
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DmaskError(f"the model in {run.folder} can't be loaded ({reason}); train it again") from error
+    return storage.read_json(run.folder / CONFIG)
+
+
+def _described(run: Run, text: str) -> dict[str, Content]:
+    """The card and the pictures it shows."""
+    pictures = [run.folder / name for name in (card.CURVES, card.RECONSTRUCTION)]
+    return {**{file.name: file for file in pictures if file.exists()}, card.CARD: text.encode()}
+
+
+def _same_data(run: Run, data: str, env: str) -> dict[str, str | None]:
+    """The record of the dataset on the Hub, which must hold what the run was trained on."""
+    root, _ = hub.stream(data, env, "train")
+    found = dataset.describe(root, data)
+    if found["digest"] is None or found["digest"] != run.dataset()["digest"]:
+        raise DmaskError(f"{run.folder} was trained on other data than {data} holds; give the revision that has it")
+    return found
