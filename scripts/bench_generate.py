@@ -80,7 +80,9 @@ def our_trace(spec: Spec, episode: int, steps: int) -> np.ndarray:
 def likeness(spec: Spec, episodes: int, steps: int) -> float:
     """PSNR in dB of our frames against upstream's, over all pixels of some episodes."""
     errors = [
-        np.mean((alone(our_trace, spec, k, steps).astype(float) - alone(upstream_trace, spec, k, steps)["image"]) ** 2)
+        np.mean(
+            (alone(our_trace, spec, k, steps).astype(float) - alone(upstream_trace, spec, k, steps)["image"]) ** 2
+        )
         for k in range(episodes)
     ]
     return float(10 * np.log10(255**2 / np.mean(errors)))
