@@ -22,8 +22,6 @@ try:
 except ImportError as missing:
     raise DmaskError(f"{missing}; SAM 2 is an optional part: pip install 'dmask[sam2]'") from missing
 
-from distractor_data.masks.encoder import encode_image
-
 DEFAULT_MODEL = "facebook/sam2.1-hiera-tiny"
 STRIDE = 32  # of the encoder's coarsest map: image sizes are its multiples
 
@@ -56,9 +54,6 @@ class _Lockstep:
             curr=current_vision_feats, curr_pos=current_vision_pos_embeds, **output_dict
         )
         return features.permute(1, 2, 0).unflatten(2, feat_sizes[-1])  # (B, C, h, w)
-
-    def forward_image(self, img_batch):
-        return encode_image(self, img_batch)
 
 
 class LockstepPredictor(_Lockstep, SAM2VideoPredictor):
@@ -103,7 +98,7 @@ def _check_weights(model: torch.nn.Module, path: Path) -> None:
     """Load `path` into `model`; raises a `DmaskError` for a truncated file or another model's."""
     advice = "pass SAM 2's official checkpoint of this model, whole"
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=None)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         raise DmaskError(f"{path} can't be read as a checkpoint ({reason}); {advice}") from error
@@ -139,7 +134,6 @@ def build(
             hydra_overrides_extra=[
                 f"++model._target_={target.__module__}.{target.__qualname__}",
                 f"++model.image_size={image_size}",
-                *(["++model.compile_image_encoder=True"] if compile else []),
             ],
         )
     _check_weights(predictor, path)

@@ -1,0 +1,367 @@
+"""Many videos at once through SAM 2's video model, with the masks that its own predictor gives for one.
+
+`SAM2VideoPredictor` follows one video and keeps every frame's state. Here `batch` slots each follow a video in
+lockstep; where one ends the next takes its slot. A slot keeps only what the memory attention can still reach
+(`MemoryBank`), so memory is constant in the length of the videos. Frames are resized by threads, uploaded and
+encoded in large batches on a stream of their own, and masks downloaded, while others are tracked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from distractor_data.errors import DmaskError
+from distractor_data.masks.encoder import encode_image
+from distractor_data.masks.memory import MemoryBank
+from distractor_data.masks.prompts import Prompt, model_inputs
+
+log = logging.getLogger(__name__)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, with which SAM 2 was trained
+_ENCODE_BATCH = {"cuda": 64, "cpu": 4}  # frames in one pass of the image encoder; more than fits a CPU's cache hurts
+_TRACK_BATCH = {"cuda": 1 << 30, "cpu": 8}
+T = TypeVar("T")
+
+
+@dataclass
+class Video:
+    """What to track: `frames[t]` is (H, W, 3) uint8, `prompt` shows the object on frame 0."""
+
+    key: Any
+    frames: Sequence[np.ndarray]
+    prompt: Prompt
+
+
+@dataclass
+class Track:
+    """The object in one video. On a frame where it is lost the mask is empty."""
+
+    key: Any
+    masks: np.ndarray  # (T, H, W) bool
+    logits: np.ndarray | None = None  # (T, H, W) float32, on request
+
+
+@dataclass(eq=False)
+class _Run:
+    """A video that has a slot. `missing` counts the frames whose masks have not arrived."""
+
+    video: Video
+    track: Track
+    missing: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.track.masks.shape[1:]
+
+
+@dataclass
+class _Item:
+    """Frame `t` of a run, in a slot."""
+
+    slot: int
+    t: int
+    run: _Run
+
+
+@dataclass
+class _Chunk:
+    """Some steps of all slots: items (a list per step) on their way through the stages."""
+
+    steps: list[list[_Item]]
+    resized: list[Future[np.ndarray]] = field(default_factory=list)
+    levels: list[Tensor] = field(default_factory=list)  # features, rows in the order of the items
+    results: list[tuple[list[_Item], Tensor]] = field(default_factory=list)
+    ready: Any = None  # CUDA event: the last stage is done
+
+
+def pick_device(device: str = "auto") -> str:
+    """`auto` → `cuda` where there is one, else `cpu`; anything else is tried. Raises `DmaskError`."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DmaskError(f"--device {device} can't be used ({reason}); try --device auto") from error
+    return device
+
+
+class MaskTracker:
+    """Tracks one object in each of many videos with a predictor of `masks.model.build`.
+
+    `bf16`: autocast, by default where there is CUDA. `compiled`: `predictor` was built so; batches are then
+    padded to powers of two, so that few shapes are compiled.
+    """
+
+    def __init__(self, predictor: Any, batch: int = 8, bf16: bool | None = None, compiled: bool = False) -> None:
+        if batch < 1:
+            raise DmaskError(f"--batch is {batch}; give a number of at least 1")
+        self.predictor, self.batch, self.compiled = predictor, batch, compiled
+        self.device = next(predictor.parameters()).device
+        self.cuda = self.device.type == "cuda"
+        self.bf16 = self.cuda if bf16 is None else bf16
+        self.encode_batch = _ENCODE_BATCH[self.device.type]
+        self.track_batch = _TRACK_BATCH[self.device.type]
+        self.encode: Callable[..., list[Tensor]] = encode_image
+        if compiled:
+            torch._dynamo.config.cache_size_limit = 64  # the shapes of 16 first frames and 8 batch sizes
+            self.encode = torch.compile(encode_image, mode="max-autotune", dynamic=False)
+        if self.cuda:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            self.side = torch.cuda.Stream(self.device)
+        self.mean = torch.tensor(_MEAN, device=self.device)[:, None, None]
+        self.std = torch.tensor(_STD, device=self.device)[:, None, None]
+        self.bank: MemoryBank | None = None
+
+    def track(self, videos: Iterable[Video], keep_logits: bool = False) -> Iterator[Track]:
+        """Yield each video's `Track` when it is complete.
+
+        Where the device's memory runs out the batch is halved and unfinished videos start again. Raises
+        `DmaskError` for a prompt outside of its video and for a video whose frames differ in size.
+        """
+        waiting = iter(videos)
+        while True:
+            runs: list[_Run] = []
+            try:
+                yield from self._run(_Schedule(waiting, self.batch, runs, keep_logits), runs, keep_logits)
+                return
+            except torch.OutOfMemoryError as error:
+                if self.batch == 1:
+                    size = self.predictor.image_size
+                    raise DmaskError(f"no memory on {self.device} for one video at --image-size {size}; give less") from error
+                waiting = chain([run.video for run in runs], waiting)
+            self.bank = None
+            self.batch //= 2
+            log.warning("out of memory on %s: going on with --batch %d", self.device, self.batch)
+            if self.cuda:
+                torch.cuda.empty_cache()
+
+    def _run(self, schedule: _Schedule, runs: list[_Run], keep_logits: bool) -> Iterator[Track]:
+        with torch.inference_mode():
+            self.bank = MemoryBank(self.predictor, self.batch)
+        steps = max(1, self.encode_batch // self.batch)
+        pool = ThreadPoolExecutor(max(2, torch.get_num_threads()))
+        try:
+            chunks = iter(lambda: schedule.take(steps), [])
+            resized = _ahead(self._resize(pool, _Chunk(items)) for items in chunks)
+            encoded = _ahead(self._encode(chunk) for chunk in resized)
+            for chunk in _ahead(self._track(chunk, keep_logits) for chunk in encoded):
+                yield from self._finish(chunk, runs, keep_logits)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _resize(self, pool: ThreadPoolExecutor, chunk: _Chunk) -> _Chunk:
+        size = self.predictor.image_size
+        chunk.resized = [pool.submit(_resized, item.run, item.t, size) for item in chain(*chunk.steps)]
+        return chunk
+
+    @torch.inference_mode()
+    def _encode(self, chunk: _Chunk) -> _Chunk:
+        """Upload and encode a chunk's frames, on the side stream where there is one."""
+        frames = torch.from_numpy(np.stack([future.result() for future in chunk.resized]))  # (N, S, S, 3)
+        chunk.resized = []
+        if self.compiled:
+            frames = F.pad(frames, (0, 0, 0, 0, 0, 0, 0, -len(frames) % self.encode_batch))
+        frames = frames.pin_memory() if self.cuda else frames
+        with torch.cuda.stream(self.side if self.cuda else None), self._autocast():
+            batches = []
+            for batch in frames.to(self.device, non_blocking=True).split(self.encode_batch):
+                image = (batch.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+                levels = self.encode(self.predictor, image)
+                # A CUDA graph's next replay would overwrite its output.
+                batches.append([level.clone() for level in levels] if self.compiled else levels)
+            chunk.levels = [torch.cat(level) if len(batches) > 1 else level[0] for level in zip(*batches, strict=True)]
+            chunk.ready = self._event()
+        return chunk
+
+    @torch.inference_mode()
+    def _track(self, chunk: _Chunk, keep_logits: bool) -> _Chunk:
+        """Track a chunk, one step after the other, and start the download of its masks."""
+        if self.cuda:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(chunk.ready)
+            for level in chunk.levels:
+                level.record_stream(stream)
+        row = 0
+        with self._autocast():
+            for items in chunk.steps:
+                for rows, group in self._groups(items):
+                    index = _index([row + r for r in rows], self.device)
+                    logits = self._step([level[index] for level in chunk.levels], group)  # (B, 1, S/4, S/4)
+                    chunk.results += self._masks(logits, group, keep_logits)
+                row += len(items)
+        chunk.levels = []
+        chunk.ready = self._event()
+        return chunk
+
+    def _groups(self, items: list[_Item]) -> Iterator[tuple[list[int], list[_Item]]]:
+        """Parts of a step that can share a batch, (rows, items) each."""
+        assert self.bank is not None
+        groups: dict[Any, list[int]] = {}
+        for row, item in enumerate(items):
+            kind = self.bank.signature(item.t) if item.t else item.run.video.prompt.kind
+            groups.setdefault(kind, []).append(row)
+        for rows in groups.values():
+            for start in range(0, len(rows), self.track_batch):
+                part = rows[start : start + self.track_batch]
+                yield part, [items[row] for row in part]
+
+    def _step(self, levels: list[Tensor], items: list[_Item]) -> Tensor:
+        """Track one frame of each video: features (B, C, h, w) per level → mask logits (B, 1, S/4, S/4)."""
+        model, bank, real = self.predictor, self.bank, len(items)
+        assert bank is not None
+        if self.compiled:
+            padding = (1 << (real - 1).bit_length()) - real
+            items = items + items[-1:] * padding
+            levels = [torch.cat([level, level[-1:].expand(padding, -1, -1, -1)]) for level in levels]
+        first = items[0].t == 0
+        numbers = [[item.slot for item in items], [item.t for item in items], [item.run.track.masks.shape[0] for item in items]]
+        slots, t, lengths = _to_device(torch.tensor(numbers), self.device)
+        features = {
+            "current_vision_feats": [level.flatten(2).permute(2, 0, 1) for level in levels],
+            "feat_sizes": [tuple(level.shape[-2:]) for level in levels],
+        }
+        points, masks = None, None
+        if first:
+            prompts = [item.run.video.prompt for item in items]
+            sizes = [item.run.size for item in items]
+            points, masks = model_inputs(prompts, sizes, model.image_size, self.device)
+        position = model.image_encoder.neck.position_encoding(levels[-1][:1]).to(levels[-1].dtype)
+        out = model.track_step(
+            frame_idx=0 if first else 1,
+            is_init_cond_frame=first,
+            current_vision_pos_embeds=[position.flatten(2).permute(2, 0, 1).expand(-1, len(items), -1)],
+            point_inputs=points,
+            mask_inputs=masks,
+            output_dict={} if first else bank.read(slots, t, lengths, bank.signature(items[0].t)),
+            num_frames=None,
+            run_mem_encoder=not first,
+            **features,
+        )
+        logits, memory = self._fill_holes(out["pred_masks"]), out["maskmem_features"]
+        if first:  # the predictor encodes a prompted frame from the mask that it shows
+            size = (model.image_size, model.image_size)
+            memory, _ = model._encode_new_memory(
+                pred_masks_high_res=F.interpolate(logits, size, mode="bilinear", align_corners=False),
+                object_score_logits=out["object_score_logits"],
+                is_mask_from_pts=True,
+                **features,
+            )
+        bank.write(slots[:real], t[:real], first, memory[:real], out["obj_ptr"][:real])
+        return logits[:real]
+
+    def _fill_holes(self, logits: Tensor) -> Tensor:
+        """sam2's filling of small holes, where its CUDA extension was built; elsewhere sam2 leaves it out too."""
+        if not self.cuda or self.predictor.fill_hole_area <= 0:
+            return logits
+        from sam2.utils.misc import fill_holes_in_mask_scores
+
+        return fill_holes_in_mask_scores(logits, self.predictor.fill_hole_area)
+
+    def _masks(self, logits: Tensor, items: list[_Item], keep_logits: bool) -> Iterator[tuple[list[_Item], Tensor]]:
+        """Logits at the videos' own sizes, thresholded and on their way to the host."""
+        for size in dict.fromkeys(item.run.size for item in items):
+            rows = [row for row, item in enumerate(items) if item.run.size == size]
+            own = F.interpolate(logits[_index(rows, self.device)], size, mode="bilinear", align_corners=False)[:, 0]
+            own = own if keep_logits else own > 0
+            if self.cuda:
+                host = torch.empty(own.shape, dtype=own.dtype, pin_memory=True)
+                own = host.copy_(own, non_blocking=True)
+            yield [items[row] for row in rows], own
+
+    def _finish(self, chunk: _Chunk, runs: list[_Run], keep_logits: bool) -> Iterator[Track]:
+        if self.cuda:
+            chunk.ready.synchronize()
+        for items, result in chunk.results:
+            for item, value in zip(items, result.numpy(), strict=True):
+                track = item.run.track
+                track.masks[item.t] = value > 0
+                if track.logits is not None:
+                    track.logits[item.t] = value
+                item.run.missing -= 1
+                if not item.run.missing:
+                    runs.remove(item.run)
+                    yield track
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def _event(self) -> Any:
+        return torch.cuda.current_stream(self.device).record_event() if self.cuda else None
+
+
+class _Schedule:
+    """Which frame of which video each slot gets: a video keeps its slot to its end, then the next one has it."""
+
+    def __init__(self, videos: Iterator[Video], slots: int, runs: list[_Run], keep_logits: bool) -> None:
+        self.videos, self.runs, self.keep_logits = videos, runs, keep_logits
+        self.slots: list[Iterator[_Item]] = [iter(()) for _ in range(slots)]
+
+    def take(self, steps: int) -> list[list[_Item]]:
+        """The items of the next steps; fewer at the end, none after it."""
+        taken = []
+        for _ in range(steps):
+            items = [item for slot in range(len(self.slots)) if (item := self._next(slot))]
+            if not items:
+                break
+            taken.append(items)
+        return taken
+
+    def _next(self, slot: int) -> _Item | None:
+        item = next(self.slots[slot], None)
+        if item is None and (video := next(self.videos, None)) is not None:
+            run = _start(video, self.keep_logits)
+            self.runs.append(run)
+            self.slots[slot] = iter([_Item(slot, t, run) for t in range(run.missing)])
+            item = next(self.slots[slot])
+        return item
+
+
+def _start(video: Video, keep_logits: bool) -> _Run:
+    if not len(video.frames):
+        raise DmaskError(f"{video.key} has no frames; give a video of at least one")
+    height, width = video.frames[0].shape[:2]
+    video.prompt.check(height, width, str(video.key))
+    shape = (len(video.frames), height, width)
+    track = Track(video.key, np.zeros(shape, bool), np.zeros(shape, np.float32) if keep_logits else None)
+    return _Run(video, track, len(video.frames))
+
+
+def _resized(run: _Run, t: int, size: int) -> np.ndarray:
+    """Frame t as the official predictor's loader resizes it: (size, size, 3) uint8."""
+    frame = run.video.frames[t]
+    if frame.shape[:2] != run.size:
+        raise DmaskError(f"frame {t} of {run.video.key} has another size than frame 0; give frames of one size")
+    return np.asarray(Image.fromarray(frame).resize((size, size)))
+
+
+def _ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, each given out only when the next one is already under way."""
+    waiting: deque[T] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _index(rows: list[int], device: torch.device) -> slice | Tensor:
+    """Rows as a slice (a view, no copy) where they are consecutive."""
+    if rows == list(range(rows[0], rows[0] + len(rows))):
+        return slice(rows[0], rows[0] + len(rows))
+    return _to_device(torch.tensor(rows), device)
+
+
+def _to_device(x: Tensor, device: torch.device) -> Tensor:
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x
