@@ -199,7 +199,7 @@ def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
 
     Images are taken in [0, 1] with one value a channel, from at most 100 frames spread over the episode.
     """
-    picked = np.unique(np.linspace(0, len(episode) - 1, 100).astype(int))
+    picked = spread(len(episode))
     values: dict[str, np.ndarray] = {
         schema.IMAGE: episode.image[picked] / 255.0,
         schema.MASK: episode.mask[picked][..., None].astype(float),
@@ -211,17 +211,24 @@ def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
         values[schema.MASK_SIM] = episode.mask_sim[picked][..., None].astype(float)
     if episode.image_clean is not None:
         values[schema.IMAGE_CLEAN] = episode.image_clean[picked] / 255.0
-    stats = {}
-    for name, value in values.items():
-        flat = value.reshape(-1, value.shape[-1]).astype(np.float64)
-        stats[name] = {
-            "min": flat.min(0).tolist(),
-            "max": flat.max(0).tolist(),
-            "mean": flat.mean(0).tolist(),
-            "std": flat.std(0).tolist(),
-            "count": [len(value)],
-        }
-    return stats
+    return {name: column_stats(value) for name, value in values.items()}
+
+
+def spread(length: int) -> np.ndarray:
+    """Indices of at most 100 frames spread over an episode, from which its images' statistics are taken."""
+    return np.unique(np.linspace(0, length - 1, 100).astype(int))
+
+
+def column_stats(value: np.ndarray) -> dict[str, Any]:
+    """Statistics of one column, (N, …, C), for each channel."""
+    flat = value.reshape(-1, value.shape[-1]).astype(np.float64)
+    return {
+        "min": flat.min(0).tolist(),
+        "max": flat.max(0).tolist(),
+        "mean": flat.mean(0).tolist(),
+        "std": flat.std(0).tolist(),
+        "count": [len(value)],
+    }
 
 
 # --- shards --------------------------------------------------------------------------------------------------
