@@ -53,7 +53,7 @@ def generate(
     spec, fps = _complete(spec)
     root = schema.root(directory, spec.env, spec.split)
     root.mkdir(parents=True, exist_ok=True)
-    with _lock(root):
+    with lock(root):
         if overwrite:
             _empty(root)
         publish = _publisher(directory, push, spec, license, overwrite) if push else lambda: None
@@ -62,7 +62,7 @@ def generate(
         made = _fill(root, spec, fps, workers or engines.cores(), on_episode, publish)
         _close(root)
         publish()
-    _write_card(directory)
+    write_card(directory)
     return _summarise(root, made, time.perf_counter() - started)
 
 
@@ -91,7 +91,8 @@ def _complete(spec: Spec) -> tuple[Spec, int]:
 
 
 @contextmanager
-def _lock(root: Path) -> Iterator[None]:
+def lock(root: Path) -> Iterator[None]:
+    """One writer at a time for a config and split. Raises `DmaskError` where there is another."""
     with open(root / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,10 +202,11 @@ def _close(root: Path) -> None:
     meta.refresh(root)
 
 
-def _write_card(directory: str | Path) -> None:
-    from cards.dataset import write_card
+def write_card(directory: str | Path) -> None:
+    """Write the dataset's README.md anew."""
+    from cards import dataset
 
-    write_card(Path(directory))
+    dataset.write_card(Path(directory))
 
 
 def _summarise(root: Path, made: int, seconds: float) -> Summary:

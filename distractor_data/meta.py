@@ -143,7 +143,8 @@ def damaged(root: Path) -> dict[Path, str]:
 
 def _aggregate(episodes: pa.Table) -> dict[str, dict[str, Any]]:
     """Statistics of the split from those of its episodes, weighted by their counts."""
-    names = [name.split("/")[1] for name in episodes.column_names if name.startswith("stats/")]
+    whole = [name for name in episodes.column_names if not episodes[name].null_count]  # while shards get new masks
+    names = [name.split("/")[1] for name in whole if name.startswith("stats/")]
     stats: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(names):
         low, high, mean, std, count = (

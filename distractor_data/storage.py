@@ -255,7 +255,7 @@ def assemble(root: Path, shard: int, episodes: range, first_index: int, task: st
             yield part.cast(frames_schema)
 
     _write_parquet(root / schema.data_file(shard), groups(), frames_schema)
-    _write_episodes(root, shard, pa.Table.from_pylist(records))
+    write_episodes(root, shard, pa.Table.from_pylist(records))
     for episode in episodes:
         part_file(root, episode).unlink(missing_ok=True)
     return records[-1]["dataset_to_index"]
@@ -305,10 +305,10 @@ def write_shard(root: Path, shard: int, frames: pa.Table, episodes: pa.Table) ->
     starts = np.cumsum([0, *lengths])
     groups = [frames.slice(start, length) for start, length in zip(starts, lengths, strict=False)]
     _write_parquet(root / schema.data_file(shard), groups, frames.schema)
-    _write_episodes(root, shard, episodes)
+    write_episodes(root, shard, episodes)
 
 
-def _write_episodes(root: Path, shard: int, episodes: pa.Table) -> None:
+def write_episodes(root: Path, shard: int, episodes: pa.Table) -> None:
     """The records come after the frames: a shard is there when they are."""
     with atomic_write(root / schema.episodes_file(shard)) as temporary:
         pq.write_table(episodes, temporary)

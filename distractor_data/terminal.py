@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from distractor_data.generate import Summary
+    from distractor_data.masks.annotate import Report
+    from distractor_data.masks.quality import Quality
     from distractor_data.repository import Push
     from distractor_data.spec import Spec
 
@@ -113,3 +115,49 @@ def print_push(pushed: Push, dry_run: bool, line: str) -> None:
     console.print(f"{total} sent" if pushed.sent else "nothing changed since the last push", markup=False)
     console.print(pushed.url, markup=False)
     console.print(line.format(pushed.name), markup=False)
+
+
+@contextmanager
+def frame_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar over frames with frames/s and the time left; yields what to call with (frames done now, of how many)."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames  {task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=None, rate="")
+        started, done = time.perf_counter(), 0
+
+        def on_frames(frames: int, total: int) -> None:
+            nonlocal done
+            done += frames
+            rate = f"{done / (time.perf_counter() - started):.1f} frames/s" if done else ""
+            progress.update(task, advance=frames, total=total, rate=rate)
+
+        yield on_frames
+
+
+def print_masks(reports: list[Report]) -> None:
+    """The table of mask quality, one row for each config and split."""
+    table = Table()
+    for column in ("", "masks by", "episodes", "frames", "J", "F", "J&F", "coverage", "lost frames", "worst episode"):
+        table.add_column(column, justify="left" if column in ("", "masks by") else "right")
+    for one in reports:
+        scores = ["–" if score is None else f"{score:.3f}" for score in (one.iou, one.boundary_f, one.j_and_f)]
+        lost = f"{one.lost_frames:,} in {one.lost_episodes:,} episodes" if one.lost_frames else "0"
+        worst = "–" if one.worst is None else str(one.worst)
+        counts = [f"{one.episodes:,}", f"{one.frames:,}"]
+        table.add_row(one.name, one.source, *counts, *scores, f"{one.coverage:.2%}", lost, worst)
+    Console(width=max(130, Console().width)).print(table)
+
+
+def print_video_masks(quality: Quality, out: Path | None) -> None:
+    """One line on the masks of a video."""
+    lost = f"; the object is lost on {quality.lost_frames:,} frames" if quality.lost_frames else ""
+    line = f"{out}: masks/ and overlay.mp4, {quality.coverage:.2%} of the pixels{lost}"
+    Console(soft_wrap=True, highlight=False).print(line, markup=False)

@@ -38,6 +38,8 @@ def _conv1x1_twice(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> Tensor:
     """`second(first(x))` as one convolution."""
     outer = second.weight.flatten(1)
     weight = outer @ first.weight.flatten(1)
+    assert first.bias is not None
+    assert second.bias is not None
     bias = torch.addmv(second.bias, outer, first.bias)
     return F.conv2d(x, weight[:, :, None, None], bias)
 
@@ -83,7 +85,9 @@ def _attention(attn: Any, x: Tensor, window: int) -> Tensor:
     for top, bottom, h in _spans(height, window):
         row = []
         for left, right, w in _spans(width, window):
-            query = _split(q[:, top // stride : bottom // stride, left // stride : right // stride], h // stride, w // stride)
+            query = _split(
+                q[:, top // stride : bottom // stride, left // stride : right // stride], h // stride, w // stride
+            )
             key = _split(k[:, top:bottom, left:right], h, w)
             value = _split(v[:, top:bottom, left:right], h, w)
             mask = None

@@ -11,7 +11,7 @@ import logging
 import pickle
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distractor_data.errors import DmaskError, nearest
 
@@ -26,7 +26,7 @@ DEFAULT_MODEL = "facebook/sam2.1-hiera-tiny"
 STRIDE = 32  # of the encoder's coarsest map: image sizes are its multiples
 
 
-class _Lockstep:
+class _Lockstep(SAM2VideoPredictor if TYPE_CHECKING else object):  # type: ignore[misc]
     """Mixin for a `SAM2VideoPredictor`: `track_step` with a `MemoryBank`'s reading as its `output_dict`."""
 
     def _prepare_memory_conditioned_features(
@@ -106,9 +106,7 @@ def _check_weights(model: torch.nn.Module, path: Path) -> None:
     if not isinstance(weights, dict):
         raise DmaskError(f"{path} holds no 'model' weights, so it is not a checkpoint of SAM 2; {advice}")
     own = model.state_dict()
-    odd = sorted(set(own) ^ set(weights)) or sorted(
-        name for name in own if own[name].shape != weights[name].shape
-    )
+    odd = sorted(set(own) ^ set(weights)) or sorted(name for name in own if own[name].shape != weights[name].shape)
     if odd:
         raise DmaskError(
             f"{path} holds another model's weights ({len(odd)} tensors differ, the first is {odd[0]}); {advice}"
@@ -121,7 +119,9 @@ def build(
 ) -> LockstepPredictor | CompiledLockstepPredictor:
     """The predictor with its weights on `device`, for square inputs of `image_size` pixels."""
     if image_size < 64 or image_size % STRIDE:
-        raise DmaskError(f"--image-size is {image_size}; give a multiple of {STRIDE}, at least 64 (SAM 2's own: 1024)")
+        raise DmaskError(
+            f"--image-size is {image_size}; give a multiple of {STRIDE}, at least 64 (SAM 2's own: 1024)"
+        )
     config, path = resolve(model)
     target = CompiledLockstepPredictor if compile else LockstepPredictor
     logging.getLogger("root").setLevel(logging.WARNING)  # sam2 logs each build

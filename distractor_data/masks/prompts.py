@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,19 @@ class Prompt:
         if self.mask is not None:
             if self.mask.shape != (height, width):
                 got = "×".join(map(str, self.mask.shape[::-1]))
-                raise DmaskError(f"the mask for {name} has {got} pixels, the video {width}×{height}; give one of its size")
+                raise DmaskError(
+                    f"the mask for {name} has {got} pixels, the video {width}×{height}; give one of its size"
+                )
             if not self.mask.any():
-                raise DmaskError(f"the mask for {name} is empty on frame 0; give a mask, box or point that shows the object")
+                raise DmaskError(
+                    f"the mask for {name} is empty on frame 0; give a mask, box or point that shows the object"
+                )
             return
-        xs, ys = np.reshape(self.box or self.point, (-1, 2)).T
-        inside = (xs >= 0).all() and (ys >= 0).all() and (xs <= width).all() and (ys <= height).all()
-        if not inside:
+        corners = np.array(self.box or self.point, float).reshape(-1, 2)  # (x, y) each
+        if not ((corners >= 0) & (corners <= (width, height))).all():
             raise DmaskError(f"{self} lies outside of {name}, which has {width}×{height} pixels; give pixels within")
         if self.box and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
-            raise DmaskError(f"{self} is empty; give box=x0,y0,x1,y1 with x0 < x1 and y0 < y1")
+            raise DmaskError(f"{self} for {name} is empty; give box=x0,y0,x1,y1 with x0 < x1 and y0 < y1")
 
     def __str__(self) -> str:
         values = self.box or self.point
@@ -94,12 +98,12 @@ def motion_box(frames: Sequence[np.ndarray], name: str) -> tuple[float, float, f
 
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY).astype(np.float32) for frame in frames]
     changes = []
-    for before, after in zip(grey, grey[1:], strict=False):
+    for before, after in pairwise(grey):
         (dx, dy), response = cv2.phaseCorrelate(before, after)
         if response > 0.3:  # else there is no common shift
             size = before.shape[::-1]
             shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
-            before = cv2.warpAffine(before, shift, size, borderMode=cv2.BORDER_REPLICATE)
+            before = np.asarray(cv2.warpAffine(before, shift, size, borderMode=cv2.BORDER_REPLICATE), np.float32)
         changes.append(cv2.GaussianBlur(np.abs(after - before), (0, 0), max(1.0, min(before.shape) / 64)))
     change = np.median(changes, axis=0) if changes else np.zeros_like(grey[0])
     if change.max() < 1:
@@ -109,6 +113,44 @@ def motion_box(frames: Sequence[np.ndarray], name: str) -> tuple[float, float, f
     _, _, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
     x, y, width, height, _ = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax()]
     return grown((float(x), float(y), float(x + width - 1), float(y + height - 1)))
+
+
+class Part(Sequence[np.ndarray]):
+    """Frames `start` to `stop` of a video."""
+
+    def __init__(self, frames: Sequence[np.ndarray], start: int, stop: int) -> None:
+        self.frames, self.start, self.stop = frames, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, t: Any) -> Any:
+        return self.frames[self.start + t]
+
+
+def segments(
+    images: Sequence[np.ndarray], prompt: str | Prompt, reprompt: int, sim: np.ndarray | None, name: str
+) -> list[tuple[int, int, Prompt]]:
+    """(start, stop, prompt) of each piece of a video that is tracked from a prompt of its own.
+
+    With a simulator's masks `sim` the first piece begins where the object is first seen, and a later prompt on
+    a frame without it is left out. None are left where it is never seen.
+    """
+    every = range(0, len(images), reprompt or len(images))
+    if isinstance(prompt, Prompt):
+        found = [(0, prompt)]
+    elif prompt == "motion":
+        clips = [[images[t] for t in range(start, min(start + MOTION_FRAMES, len(images)))] for start in every]
+        clips = [clip for clip in clips if len(clip) > 1 or len(images) == 1]  # one frame left over shows no motion
+        found = [(start, Prompt(box=motion_box(clip, name))) for start, clip in zip(every, clips, strict=False)]
+    elif sim is None:
+        raise DmaskError(f"{name} has no mask of a simulator to take a box from; give --prompt motion or box=…")
+    else:
+        seen = np.flatnonzero(sim.any((1, 2)))[:1].tolist()
+        seen += [start for start in every if seen and start > seen[0] and sim[start].any()]
+        found = [(start, Prompt(box=grown(box_of(sim[start])))) for start in seen]
+    stops = [start for start, _ in found[1:]] + [len(images)]
+    return [(start, stop, given) for (start, given), stop in zip(found, stops, strict=False)]
 
 
 def model_inputs(

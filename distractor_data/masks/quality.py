@@ -5,7 +5,7 @@ frames on which the object was lost. Here every frame counts; DAVIS leaves out t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def boundary(masks: np.ndarray) -> np.ndarray:
     return np.logical_or.reduce([masks ^ neighbour for neighbour in neighbours])
 
 
-def histogram(values: dict[str, Sequence[float]], path: Path, title: str) -> None:
+def histogram(values: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
     """A PNG with one histogram over the episodes for each named quantity in [0, 1]."""
     import matplotlib
 

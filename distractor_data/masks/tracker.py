@@ -36,11 +36,12 @@ T = TypeVar("T")
 
 @dataclass
 class Video:
-    """What to track: `frames[t]` is (H, W, 3) uint8, `prompt` shows the object on frame 0."""
+    """What to track: `frames[t]` is (H, W, 3) uint8, `prompt` shows the object on frame 0, `name` is for messages."""
 
     key: Any
     frames: Sequence[np.ndarray]
     prompt: Prompt
+    name: str = "the video"
 
 
 @dataclass
@@ -139,7 +140,9 @@ class MaskTracker:
             except torch.OutOfMemoryError as error:
                 if self.batch == 1:
                     size = self.predictor.image_size
-                    raise DmaskError(f"no memory on {self.device} for one video at --image-size {size}; give less") from error
+                    raise DmaskError(
+                        f"no memory on {self.device} for one video at --image-size {size}; give less"
+                    ) from error
                 waiting = chain([run.video for run in runs], waiting)
             self.bank = None
             self.batch //= 2
@@ -181,7 +184,9 @@ class MaskTracker:
                 levels = self.encode(self.predictor, image)
                 # A CUDA graph's next replay would overwrite its output.
                 batches.append([level.clone() for level in levels] if self.compiled else levels)
-            chunk.levels = [torch.cat(level) if len(batches) > 1 else level[0] for level in zip(*batches, strict=True)]
+            chunk.levels = [
+                torch.cat(level) if len(batches) > 1 else level[0] for level in zip(*batches, strict=True)
+            ]
             chunk.ready = self._event()
         return chunk
 
@@ -226,7 +231,11 @@ class MaskTracker:
             items = items + items[-1:] * padding
             levels = [torch.cat([level, level[-1:].expand(padding, -1, -1, -1)]) for level in levels]
         first = items[0].t == 0
-        numbers = [[item.slot for item in items], [item.t for item in items], [item.run.track.masks.shape[0] for item in items]]
+        numbers = [
+            [item.slot for item in items],
+            [item.t for item in items],
+            [item.run.track.masks.shape[0] for item in items],
+        ]
         slots, t, lengths = _to_device(torch.tensor(numbers), self.device)
         features = {
             "current_vision_feats": [level.flatten(2).permute(2, 0, 1) for level in levels],
@@ -330,9 +339,9 @@ class _Schedule:
 
 def _start(video: Video, keep_logits: bool) -> _Run:
     if not len(video.frames):
-        raise DmaskError(f"{video.key} has no frames; give a video of at least one")
+        raise DmaskError(f"{video.name} has no frames; give a video of at least one")
     height, width = video.frames[0].shape[:2]
-    video.prompt.check(height, width, str(video.key))
+    video.prompt.check(height, width, video.name)
     shape = (len(video.frames), height, width)
     track = Track(video.key, np.zeros(shape, bool), np.zeros(shape, np.float32) if keep_logits else None)
     return _Run(video, track, len(video.frames))
@@ -342,7 +351,7 @@ def _resized(run: _Run, t: int, size: int) -> np.ndarray:
     """Frame t as the official predictor's loader resizes it: (size, size, 3) uint8."""
     frame = run.video.frames[t]
     if frame.shape[:2] != run.size:
-        raise DmaskError(f"frame {t} of {run.video.key} has another size than frame 0; give frames of one size")
+        raise DmaskError(f"frame {t} of {run.video.name} has another size than frame 0; give frames of one size")
     return np.asarray(Image.fromarray(frame).resize((size, size)))
 
 

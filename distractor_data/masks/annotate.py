@@ -1,0 +1,297 @@
+"""SAM 2 over a whole dataset: shards in, the same shards with the model's masks out."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from distractor_data import engines, meta, schema, storage
+from distractor_data.errors import DmaskError
+from distractor_data.generate import lock, write_card
+from distractor_data.masks import prompts, quality, rewrite
+from distractor_data.masks.prompts import Prompt
+
+HISTOGRAM = "meta/mask_quality.png"
+OnFrames = Callable[[int, int], None]  # how many frames got done now, and how many there are to do
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How masks are made. `reprompt` frames after a prompt the next one is given; 0: there is only the first."""
+
+    model: str = "facebook/sam2.1-hiera-tiny"
+    image_size: int = 1024
+    batch: int = 0  # videos tracked at once; 0: 32 where there is CUDA, else 8
+    prompt: str = "simulator"
+    reprompt: int = 0
+    device: str = "auto"  # or several, separated by commas: a process for each
+    compile: bool | None = None  # None: where there is CUDA
+
+    def __post_init__(self) -> None:
+        if self.reprompt < 0 or self.reprompt == 1:
+            raise DmaskError(f"--reprompt is {self.reprompt}; give a number of frames of at least 2, or 0 for never")
+        if self.reprompt and self.prompt not in ("simulator", "motion"):
+            raise DmaskError(
+                f"--reprompt gives the simulator's or the motion's box again, not {self.prompt}; leave it out"
+            )
+        if self.batch < 0:
+            raise DmaskError(f"--batch is {self.batch}; give a number of at least 1")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The masks of one config and split, as its records tell."""
+
+    name: str
+    source: str
+    episodes: int
+    frames: int
+    iou: float | None
+    boundary_f: float | None
+    j_and_f: float | None
+    coverage: float
+    lost_frames: int
+    lost_episodes: int  # with at least one such frame
+    worst: int | None  # the episode of lowest J&F
+
+
+@dataclass
+class _Shard:
+    """A shard whose videos are being tracked."""
+
+    root: Path
+    number: int
+    frames: pa.Table
+    episodes: pa.Table
+    masks: list[np.ndarray] = field(default_factory=list)
+    missing: int = 0  # videos
+
+
+class _Images(Sequence[np.ndarray]):
+    """An image column, decoded frame by frame as it is asked for."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.blobs = column.combine_chunks().field("bytes")
+
+    def __len__(self) -> int:
+        return len(self.blobs)
+
+    def __getitem__(self, t: Any) -> Any:
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(io.BytesIO(self.blobs[t].as_py())) as image:
+                return np.asarray(image.convert("RGB"))
+        except (UnidentifiedImageError, OSError, TypeError) as error:
+            raise DmaskError(f"an image of the dataset is damaged ({error}); run `dmask verify`") from error
+
+
+def mask_dataset(
+    directory: str | Path,
+    settings: Settings,
+    env: str | None = None,
+    split: str | None = None,
+    overwrite: bool = False,
+    on_frames: OnFrames = lambda frames, total: None,
+) -> list[Report]:
+    """Give `directory` the model's masks; the simulator's stay as `observation.mask_sim`.
+
+    Shards are rewritten one by one; a shard that has these masks already is left alone, so a killed run goes
+    on. Raises `DmaskError` where another model's masks are there and `overwrite` is not set.
+    """
+    from distractor_data.masks.model import resolve
+
+    picked = rewrite.roots(directory, env, split)
+    source = _source(settings, resolve(settings.model)[1])
+    with ExitStack() as locks:
+        pending: list[tuple[Path, int]] = []
+        for root in picked:
+            locks.enter_context(lock(root))
+            _check_source(root, source, overwrite)
+            numbers = storage.shards(root)
+            pending += [(root, n) for n in numbers if overwrite or rewrite.shard_source(root, n) != source]
+        for root in dict.fromkeys(root for root, _ in pending):
+            rewrite.set_source(root, source | {"complete": False})
+        _mask_all(settings, source, pending, on_frames)
+        for root in picked:
+            rewrite.set_source(root, source)
+            meta.refresh(root)
+    reports = [report(root) for root in picked]
+    write_card(directory)
+    return reports
+
+
+def report_only(
+    directory: str | Path, env: str | None = None, split: str | None = None, on_episode: Any = lambda: None
+) -> list[Report]:
+    """Measure the masks that are there once more, and report."""
+    picked = rewrite.roots(directory, env, split)
+    for root in picked:
+        with lock(root):
+            rewrite.measure_again(root, on_episode)
+    write_card(directory)
+    return [report(root) for root in picked]
+
+
+def report(root: Path) -> Report:
+    """What a split's records say of its masks; also draws the histogram `meta/mask_quality.png`."""
+    rows = storage.read_episodes(root).to_pylist()
+    lengths = np.array([row["length"] for row in rows])
+    name = "/".join(root.parts[-2:])
+
+    def mean(column: str) -> float | None:
+        values = [row.get(column) for row in rows]
+        return None if None in values else float(np.average(np.array(values, float), weights=lengths))
+
+    measured = {
+        label: [row[column] for row in rows]
+        for label, column in (("J (IoU)", "iou"), ("F (boundary)", "boundary_f"), ("J&F", "j_and_f"))
+        if mean(column) is not None
+    }
+    quality.histogram(measured or {"coverage": [row["coverage"] for row in rows]}, root / HISTOGRAM, name)
+    lost = [row.get("lost_frames") or 0 for row in rows]
+    return Report(
+        name=name,
+        source=meta.read_record(root)["mask"]["source"],
+        episodes=len(rows),
+        frames=int(lengths.sum()),
+        iou=mean("iou"),
+        boundary_f=mean("boundary_f"),
+        j_and_f=mean("j_and_f"),
+        coverage=mean("coverage") or 0.0,
+        lost_frames=sum(lost),
+        lost_episodes=sum(count > 0 for count in lost),
+        worst=min(rows, key=lambda row: row["j_and_f"])["episode_index"] if measured else None,
+    )
+
+
+def _source(settings: Settings, weights: Path) -> dict[str, Any]:
+    """What `meta/dmask.json` says of the masks: all that they depend on."""
+    prompt = settings.prompt
+    return {
+        "source": weights.stem,
+        "model": settings.model if settings.model.startswith("facebook/") else weights.name,
+        "weights_sha256": storage.sha256(weights),
+        "image_size": settings.image_size,
+        "prompt": f"mask={Path(prompt).name}" if prompt.startswith("mask=") else prompt,
+        "reprompt": settings.reprompt,
+        "versions": {name: importlib.metadata.version(name) for name in ("sam2", "torch")},
+    }
+
+
+def _check_source(root: Path, source: dict[str, Any], overwrite: bool) -> None:
+    there = {key: value for key, value in meta.read_record(root)["mask"].items() if key != "complete"}
+    if overwrite or there["source"] == "simulator" or there == source:
+        return
+    differs = [key for key in source if there.get(key) != source[key]]
+    raise DmaskError(
+        f"{root} has masks of {there['source']}, made with another {', '.join(differs)}; replace with --overwrite"
+    )
+
+
+def _mask_all(
+    settings: Settings, source: dict[str, Any], pending: list[tuple[Path, int]], on_frames: OnFrames
+) -> None:
+    """Mask the shards, each device its share in a process of its own where there are several."""
+    if not pending:
+        return
+    total = sum(int(np.sum(storage.read_episodes(root, n)["length"].to_numpy())) for root, n in pending)
+    on_frames(0, total)
+    devices = _devices(settings.device)
+    if len(devices) == 1:
+        _mask_shards(settings, source, lambda frames: on_frames(frames, total), (devices[0], pending))
+        return
+    shares = [(device, pending[i :: len(devices)]) for i, device in enumerate(devices) if pending[i :: len(devices)]]
+    work = functools.partial(_mask_shards, settings, source, None)
+    for _, frames in engines.run_local(work, shares, len(shares)):
+        on_frames(frames, total)
+
+
+def _devices(text: str) -> list[str]:
+    import torch
+
+    from distractor_data.masks.tracker import pick_device
+
+    if text == "auto" and torch.cuda.device_count() > 1:
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [pick_device(device) for device in text.split(",")]
+
+
+def tracker_for(settings: Settings, device: str) -> Any:
+    """A `MaskTracker` on `device`."""
+    from distractor_data.masks.model import build
+    from distractor_data.masks.tracker import MaskTracker
+
+    cuda = device.startswith("cuda")
+    compiled = cuda if settings.compile is None else settings.compile
+    predictor = build(settings.model, settings.image_size, device, compiled)
+    return MaskTracker(predictor, settings.batch or (32 if cuda else 8), compiled=compiled)
+
+
+def _mask_shards(
+    settings: Settings,
+    source: dict[str, Any],
+    on_frames: Callable[[int], None] | None,
+    share: tuple[str, list[tuple[Path, int]]],
+) -> int:
+    """Mask a share of shards on one device. Returns the number of frames."""
+    from distractor_data.masks.tracker import Video
+
+    device, pending = share
+    tracker = tracker_for(settings, device)
+    prompt, total = prompts.parse(settings.prompt), 0
+
+    def videos() -> Iterator[Video]:
+        for root, number in pending:
+            yield from _videos(_open(root, number), prompt, settings.reprompt, lambda shard: _write(shard, source))
+
+    for track in tracker.track(videos()):
+        shard, row, start = track.key
+        shard.masks[row][start : start + len(track.masks)] = track.masks
+        shard.missing -= 1
+        total += len(track.masks)
+        if on_frames:
+            on_frames(len(track.masks))
+        if not shard.missing:
+            _write(shard, source)
+    return total
+
+
+def _open(root: Path, number: int) -> _Shard:
+    episodes, frames = storage.read_episodes(root, number), storage.read_frames(root, number)
+    held = (rewrite.shard_source(root, number) or {"source": "simulator"})["source"]
+    return _Shard(root, number, rewrite.keep_simulator(frames, held), episodes)
+
+
+def _videos(shard: _Shard, prompt: str | Prompt, reprompt: int, on_empty: Callable[[_Shard], None]) -> Iterator[Any]:
+    """The shard's episodes as videos to track, each beginning at a prompt. One that shows nothing has none."""
+    from distractor_data.masks.tracker import Video
+
+    found: list[Any] = []
+    for row, part in enumerate(rewrite.split_episodes(shard.frames, shard.episodes)):
+        images = _Images(part[schema.IMAGE])
+        shard.masks.append(np.zeros((len(images), *images[0].shape[:2]), bool))
+        episode = shard.episodes["episode_index"][row].as_py()
+        name = f"{'/'.join(shard.root.parts[-2:])} episode {episode}"
+        sim = rewrite.reference(part)
+        for start, stop, given in prompts.segments(images, prompt, reprompt, sim, name):
+            found.append(Video((shard, row, start), prompts.Part(images, start, stop), given, name))
+    shard.missing = len(found)
+    if not found:
+        on_empty(shard)
+    yield from found
+
+
+def _write(shard: _Shard, source: dict[str, Any]) -> None:
+    rewrite.write_masks(shard.root, shard.number, shard.frames, shard.episodes, shard.masks, source)
+    meta.refresh(shard.root)
+    shard.frames, shard.masks = None, []  # large, and done with

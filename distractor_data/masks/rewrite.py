@@ -1,0 +1,116 @@
+"""Shards of a dataset with other masks in them, written so that a killed run can go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distractor_data import dataset, meta, schema, storage
+from distractor_data.errors import DmaskError, nearest
+from distractor_data.masks import quality
+from distractor_data.spec import full_name
+
+_SOURCE = b"dmask.mask"  # key in the metadata of a shard's episode records: what its masks come from
+
+
+def roots(directory: str | Path, env: str | None, split: str | None) -> list[Path]:
+    """The configs and splits that `env` and `split` pick, all of them by default. Raises `DmaskError` for none."""
+    found = dataset.configs(directory)
+    if not found:
+        raise DmaskError(f"{directory} holds no dataset; give the folder that `dmask generate` wrote")
+    config = full_name(env) if env else None
+    if config and config not in found:
+        raise DmaskError(f"{directory} has no {config}{nearest(config, found)} (it has {', '.join(found)})")
+    picked = [
+        schema.root(directory, name, part)
+        for name, parts in found.items()
+        for part in parts
+        if config in (None, name) and split in (None, part)
+    ]
+    if not picked:
+        raise DmaskError(f"{directory} has no split {split!r} of {config or 'any config'}")
+    return picked
+
+
+def shard_source(root: Path, shard: int) -> dict[str, Any] | None:
+    """What the masks of a shard come from, where it was rewritten; its records are written last."""
+    metadata = pq.read_schema(root / schema.episodes_file(shard)).metadata or {}
+    return json.loads(metadata[_SOURCE]) if _SOURCE in metadata else None
+
+
+def split_episodes(frames: pa.Table, episodes: pa.Table) -> list[pa.Table]:
+    """A shard's frames, episode by episode."""
+    lengths = episodes["length"].to_pylist()
+    starts = np.cumsum([0, *lengths])
+    return [frames.slice(start, length) for start, length in zip(starts, lengths, strict=False)]
+
+
+def reference(frames: pa.Table) -> np.ndarray | None:
+    """The simulator's masks of an episode that has a column of its own for them, (T, H, W) bool."""
+    if schema.MASK_SIM not in frames.column_names:
+        return None
+    return storage.decode_images(frames[schema.MASK_SIM]) > 127
+
+
+def keep_simulator(frames: pa.Table, source: str) -> pa.Table:
+    """The frames with their masks as `observation.mask_sim`, where they come from the simulator."""
+    if schema.MASK_SIM in frames.column_names or source != "simulator":
+        return frames
+    return frames.append_column(schema.MASK_SIM, frames[schema.MASK])
+
+
+def write_masks(
+    root: Path, shard: int, frames: pa.Table, episodes: pa.Table, masks: Sequence[np.ndarray], source: dict[str, Any]
+) -> None:
+    """Rewrite a shard with `masks` ((T, H, W) bool each) as `observation.mask` and their quality in its records."""
+    blobs = [{"bytes": storage.encode_mask(mask), "path": None} for episode in masks for mask in episode]
+    columns = {name: frames[name] for name in frames.column_names} | {schema.MASK: pa.array(blobs)}
+    images = tuple(name for name in schema.IMAGE_COLUMNS if name in columns)
+    sizes = [frames.schema.field(name).type.list_size for name in schema.VECTOR_COLUMNS]
+    layout = schema.arrow_schema(sizes[0], sizes[1], images)
+    table = pa.table({name: columns[name].cast(layout.field(name).type) for name in layout.names}, schema=layout)
+    rows = episodes.to_pylist()
+    parts = split_episodes(table, episodes)
+    for row, part, mask in zip(rows, parts, masks, strict=True):
+        sim = reference(part)
+        row |= quality.measure(mask, sim).record()
+        for name, values in ((schema.MASK, mask), (schema.MASK_SIM, sim)):
+            if values is not None:
+                stats = storage.column_stats(values[storage.spread(len(values))][..., None].astype(float))
+                row |= {f"stats/{name}/{key}": value for key, value in stats.items()}
+    storage.write_shard(root, shard, table, _records(rows, source))
+
+
+def _records(rows: list[dict[str, Any]], source: dict[str, Any] | None) -> pa.Table:
+    table = pa.Table.from_pylist(rows)
+    for name in quality.COLUMNS[:3]:  # a column of None has no type of its own
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, name, table[name].cast(pa.float64()))
+    return table.replace_schema_metadata({_SOURCE: json.dumps(source).encode()} if source else None)
+
+
+def measure_again(root: Path, on_episode: Any = lambda: None) -> None:
+    """Recompute the quality of a split's masks from its shards and write it into their records."""
+    for shard in storage.shards(root):
+        episodes, source = storage.read_episodes(root, shard), shard_source(root, shard)
+        present = set(pq.read_schema(root / schema.data_file(shard)).names)
+        frames = storage.read_frames(root, shard, [name for name in schema.MASK_COLUMNS if name in present])
+        rows = episodes.to_pylist()
+        for row, part in zip(rows, split_episodes(frames, episodes), strict=True):
+            masks = storage.decode_images(part[schema.MASK]) > 127
+            row |= quality.measure(masks, reference(part)).record()
+            on_episode()
+        storage.write_episodes(root, shard, _records(rows, source))
+    meta.refresh(root)
+
+
+def set_source(root: Path, source: dict[str, Any]) -> None:
+    """Record in `meta/dmask.json` what the masks come from."""
+    record = meta.read_record(root)
+    storage.write_json(root / schema.DMASK, record | {"mask": source})
