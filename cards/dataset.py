@@ -145,6 +145,16 @@ def features(info: dict[str, Any]) -> Features:
     return Features(made)
 
 
+def common_columns(found: list[Part]) -> Features:
+    """The features that every shard here has, of all parts of a config."""
+    from datasets import Features
+
+    first, *others = [features(part.info) for part in found]
+    files = [file for part in found for file in (part.root / "data").rglob("*.parquet")]
+    held = [set(other) for other in others] + [set(pq.read_schema(file).names) for file in files]
+    return Features({name: feature for name, feature in first.items() if all(name in names for names in held)})
+
+
 def _yaml(found: list[Part], license: str | None) -> Any:
     """The card's metadata: what the Hub shows and what `datasets` reads the files by."""
     from datasets import DatasetInfo, SplitDict, SplitInfo
@@ -169,10 +179,13 @@ def _yaml(found: list[Part], license: str | None) -> Any:
         configs[config] = {"data_files": paths}
         if config == default:
             configs[config]["default"] = True
+        # `datasets` wants the same columns in all files of a config. Said here, a config whose masks are being
+        # made, or were made for one split alone, can still be read.
+        columns = common_columns(mine)
+        configs[config]["columns"] = list(columns)
         splits = [SplitInfo(part.split, part.bytes, part.info["total_frames"]) for part in mine]
-        columns = features(mine[0].info)
         infos[config] = DatasetInfo(
-            features=columns if all(features(part.info) == columns for part in mine) else None,
+            features=columns,
             splits=SplitDict({split.name: split for split in splits}),
             download_size=sum(part.bytes for part in mine),
             dataset_size=sum(part.bytes for part in mine),

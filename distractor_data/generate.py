@@ -111,6 +111,7 @@ def _resume(root: Path, spec: Spec, fps: int) -> None:
     """Make the folder ready to hold this spec, or refuse and say which field differs."""
     for leftover in root.rglob(".*.tmp"):
         leftover.unlink()  # of a run that was killed while it wrote
+    _refuse_other_columns(root, spec)
     if (root / schema.DMASK).exists():
         record = meta.read_record(root)
         there = Spec.from_json(record["spec"])
@@ -131,6 +132,18 @@ def _resume(root: Path, spec: Spec, fps: int) -> None:
     elif any(path.name != ".lock" for path in root.iterdir()):
         raise DmaskError(f"{root} is not empty and holds no dataset; choose another --out")
     meta.write_record(root, spec, fps)
+
+
+def _refuse_other_columns(root: Path, spec: Spec) -> None:
+    """The splits of a config are read together, so what one keeps the other must keep too."""
+    for sibling in root.parent.glob(f"*/{schema.DMASK}"):
+        there = meta.read_spec(sibling.parent.parent)
+        if there.split != spec.split and there.clean != spec.clean:
+            add = "add" if there.clean else "leave out"
+            raise DmaskError(
+                f"{sibling.parent.parent} was made {'with' if there.clean else 'without'} --clean, and the splits of "
+                f"a config need the same columns; {add} --clean here, or choose another --out"
+            )
 
 
 def _refuse_other_versions(root: Path, there: dict[str, str], choices: str) -> None:

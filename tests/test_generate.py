@@ -181,6 +181,33 @@ def test_another_spec_is_refused_by_field_and_leaves_all_as_it_was(made):
     assert digests(made) == before
 
 
+def test_splits_of_one_config_keep_the_same_columns(tmp_path):
+    generate(dataclasses.replace(SPEC, episodes=1), tmp_path, workers=1)
+    with pytest.raises(DmaskError, match="leave out --clean"):
+        generate(dataclasses.replace(SPEC, episodes=1, split="test", clean=True), tmp_path, workers=1)
+
+
+def test_a_config_loads_while_only_some_of_its_shards_have_another_column(tmp_path):
+    from datasets import load_dataset
+
+    from cards.dataset import write_card
+
+    for split in ("train", "test"):
+        generate(dataclasses.replace(SPEC, episodes=1, split=split), tmp_path, workers=1)
+    root = schema.root(tmp_path, SPEC.env, "train")
+    frames, episodes = storage.read_frames(root, 0), storage.read_episodes(root, 0)
+    widened = frames.append_column(schema.MASK_SIM, frames[schema.MASK])
+    images = (schema.IMAGE, schema.MASK, schema.MASK_SIM)
+    layout = schema.arrow_schema(17, 6, images)
+    storage.write_shard(root, 0, widened.select(layout.names).cast(layout), episodes)
+    for _ in range(2):  # before the card is written again, and after
+        for split in ("train", "test"):
+            rows = load_dataset(str(tmp_path), SPEC.env, split=split, cache_dir=str(tmp_path / "cache"))
+            assert rows[0]["observation.mask"].size == (32, 32)
+        meta.refresh(root)
+        write_card(tmp_path)
+
+
 def test_overwrite_replaces(tmp_path):
     generate(dataclasses.replace(SPEC, episodes=1), tmp_path, workers=1)
     generate(dataclasses.replace(SPEC, episodes=1, seed=6), tmp_path, workers=1, overwrite=True)
