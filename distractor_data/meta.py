@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distractor_data import schema, storage
+from distractor_data import policies, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Spec
 
@@ -23,13 +23,14 @@ _PACKAGES = ("dmask", "mujoco", "dm_control", "distracting-control", "numpy", "p
 
 
 def write_record(root: Path, spec: Spec, fps: int) -> None:
-    """`meta/dmask.json`: the spec, the versions that ran, and where the masks come from."""
+    """`meta/dmask.json`: the spec, the versions that ran, where the masks come from, what the policy reaches."""
     storage.write_json(
         root / schema.DMASK,
         {
             "spec": spec.to_json(),
             "fps": fps,
             "mask": {"source": "simulator"},
+            "expert_return": policies.recorded_return(spec.policy, spec.env),
             "versions": versions(),
         },
     )

@@ -52,7 +52,7 @@ class Spec:
     dynamic: bool = True
     backgrounds: str = SYNTHETIC  # or a folder of videos
     backgrounds_digest: str = ""
-    policy: str = "random"  # or a policy level, or a .safetensors file
+    policy: str = "expert"  # or another level, or a .safetensors file
     policy_digest: str = ""
     noise: float = 0.0  # standard deviation of the Gaussian noise added to every action
     clean: bool = False  # also keep the undistracted image

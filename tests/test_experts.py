@@ -196,6 +196,12 @@ def test_generate_takes_the_expert_by_default(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     import pyarrow.parquet as pq
 
+    from distractor_data import meta
+
+    record = meta.read_record(tmp_path / "d" / "walker-run" / "train")
+    shipped = policies.read(policies.weights_file("expert", "walker-run"))[1]
+    assert record["spec"]["policy"] == "expert"
+    assert record["expert_return"] == float(shipped["return_mean"])
     [file] = (tmp_path / "d").glob("walker-run/train/meta/episodes/*/*.parquet")
     assert pq.read_table(file)["policy_level"].to_pylist() == ["expert"]
 

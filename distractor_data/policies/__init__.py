@@ -128,6 +128,14 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise DmaskError(f"policy {path}: can't be read as safetensors ({error}); give a whole file") from error
 
 
+def recorded_return(policy: str, env: str) -> float | None:
+    """The mean return that a policy's file says it reaches without distractors; None where none says so."""
+    if policy in ("random", "mixed"):
+        return None
+    mean = read(_file(policy, env))[1].get("return_mean")
+    return None if mean is None else float(mean)
+
+
 def _file(policy: str, env: str) -> Path:
     """The file of a level or the file itself. Raises `DmaskError` for unknown names and what isn't shipped."""
     if policy.endswith(SUFFIX):
