@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cards.template import fill, read
-from distractor_data import dataset, schema, storage
+from distractor_data import dataset, policies, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.repository import CARD
 from distractor_data.spec import SYNTHETIC, Spec
@@ -239,7 +239,7 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
 def _pictures(found: list[Part]) -> list[dict[str, str]]:
     """One picture per config: of its first split that has one."""
     pictures = {}
-    for part in found:
+    for part in sorted(found, key=lambda part: part.config != _default(found)):
         if (part.root / "meta" / SHEET).exists() and part.config not in pictures:
             path = f"{part.config}/{part.split}/meta/{SHEET}"
             pictures[part.config] = {"config": part.config, "split": part.split, "path": path}
@@ -261,12 +261,35 @@ def _row(part: Part) -> dict[str, Any]:
         "frames": f"{info['total_frames']:,}",
         "size": f"{height}×{width}",
         "mean_return": show(part.mean("return"), ".1f"),
-        "expert": show(record.get("expert_return"), ".1f"),
+        "expert": show(_expert_return(part.config), ".1f"),
         "mask": record["mask"]["source"],
         "coverage": show(part.mean("coverage"), ".1%"),
         "iou": show(part.mean("iou"), ".3f"),
-        "command": command(Spec.from_json(record["spec"])),
+        "commands": [command(Spec.from_json(record["spec"])), *_mask_commands(part)],
     }
+
+
+def _expert_return(config: str) -> float | None:
+    """What the expert that the package ships for an environment reaches over full episodes, undistracted."""
+    from safetensors import safe_open
+
+    path = Path(policies.__file__).with_name("weights") / f"{config}-expert.safetensors"
+    if not path.exists():
+        return None
+    with safe_open(path, framework="numpy") as file:
+        measured = (file.metadata() or {}).get("return_mean")
+    return None if measured is None else float(measured)
+
+
+def _mask_commands(part: Part) -> list[str]:
+    """The `dmask mask` line, where a model made the masks."""
+    mask = part.record["mask"]
+    if "model" not in mask:
+        return []
+    words = ["dmask", "mask", "--env", part.config, "--split", part.split, "--model", mask["model"]]
+    for field in ("image_size", "prompt", "reprompt"):
+        words += [f"--{field.replace('_', '-')}", str(mask[field])] if mask.get(field) else []
+    return [shlex.join(words)]
 
 
 def _type(column: str, feature: dict[str, Any]) -> str:

@@ -50,6 +50,8 @@ def push(
         hint = hint if name is None and not Path(directory).exists() else ""
         raise DmaskError(f"{directory} holds no dataset; {hint}make one with `dmask generate --out {directory}`")
     for part in found:
+        if part.record["mask"].get("complete") is False:
+            raise DmaskError(f"{part.root} has masks on a part of its shards; run the same `dmask mask` again first")
         meta.verify(part.root)
         write_sheet(part)
     contents: dict[str, Content] = {path: file for part in found for path, file in part_files(part).items()}

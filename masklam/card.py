@@ -62,7 +62,7 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
         latent_dim=config.get("latent_dim"),
         action_dim=config.get("action_dim"),
         latent=row.latent,
-        settings=list(public(training).items()),
+        settings=[(k, v) for k, v in public(training).items() if v not in ("", [])],
         measured_out=any(m.kind == "nmse" and m.split == "test" for m in found),
         measured_return=any(m.kind == "return" for m in found),
         masked=row.masked,

@@ -55,19 +55,25 @@ def curves(metrics: list[dict[str, Any]], path: Path) -> Path | None:
     """A PNG of every stage's loss, and of the probe, over the steps; None where nothing was logged."""
     from matplotlib.figure import Figure
 
-    stages = list(dict.fromkeys(m["stage"] for m in metrics if "loss" in m))
-    drawn = [(stage, "loss") for stage in stages] + [("lam", "probe_nmse")]
-    series = {key: [(m["step"], m[key[1]]) for m in metrics if m["stage"] == key[0] and key[1] in m] for key in drawn}
-    series = {key: points for key, points in series.items() if points}
-    if not series:
+    drawn: dict[str, dict[str, list[tuple[int, float]]]] = {}  # title of a plot → its lines
+    for m in metrics:
+        if "loss" in m:
+            lines = drawn.setdefault(f"{m['stage'].partition('-')[0]}: loss", {})
+            lines.setdefault(m["stage"], []).append((m["step"], m["loss"]))
+        if "probe_nmse" in m:
+            lines = drawn.setdefault("linear probe NMSE, held-out episodes", {})
+            lines.setdefault("lam", []).append((m["step"], m["probe_nmse"]))
+    if not drawn:
         return None
-    figure = Figure(figsize=(3.2 * len(series), 2.6), layout="constrained")
-    for (stage, what), axes in zip(series, np.atleast_1d(figure.subplots(1, len(series))), strict=True):
-        steps, values = zip(*series[stage, what], strict=True)
-        axes.plot(steps, values, marker="." if len(steps) < 20 else None, linewidth=1)
-        title = "linear probe NMSE, held-out episodes" if what == "probe_nmse" else f"{stage}: loss"
-        axes.set(title=title, xlabel="step", yscale="linear" if what == "probe_nmse" else "log")
-        axes.title.set_fontsize(9)
+    figure = Figure(figsize=(3.2 * len(drawn), 2.6), layout="constrained")
+    for (title, lines), axes in zip(drawn.items(), np.atleast_1d(figure.subplots(1, len(drawn))), strict=True):
+        for stage, points in lines.items():
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, marker="." if len(points) < 20 else None, linewidth=1, label=stage)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("step")
+        if len(lines) > 1:
+            axes.legend(fontsize=7, title="labelled trajectories" if "decoder" in title else None)
     with storage.atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
     return path

@@ -330,3 +330,13 @@ def test_the_command_line_refuses_in_one_line(hub: HubServer, folder: Path) -> N
         assert run.stderr.startswith("dmask: error: ")
         assert said in run.stderr
         assert run.stderr.count("\n") == 1
+
+
+def test_masks_on_a_part_of_the_shards_are_not_published(hub: HubServer, folder: Path) -> None:
+    file = folder / "walker-run/train" / schema.DMASK
+    record = json.loads(file.read_text())
+    record["mask"] = {"source": "sam2.1_hiera_tiny", "complete": False}
+    file.write_text(json.dumps(record))
+    with pytest.raises(DmaskError, match="masks on a part of its shards"):
+        toolkit.push(folder, "org/name")
+    assert hub.requests == 0
