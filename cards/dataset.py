@@ -271,14 +271,10 @@ def _row(part: Part) -> dict[str, Any]:
 
 def _expert_return(config: str) -> float | None:
     """What the expert that the package ships for an environment reaches over full episodes, undistracted."""
-    from safetensors import safe_open
-
-    path = Path(policies.__file__).with_name("weights") / f"{config}-expert.safetensors"
-    if not path.exists():
+    if config not in policies.shipped():
         return None
-    with safe_open(path, framework="numpy") as file:
-        measured = (file.metadata() or {}).get("return_mean")
-    return None if measured is None else float(measured)
+    _, metadata = policies.read(policies.weights_file("expert", config))
+    return float(metadata["return_mean"]) if "return_mean" in metadata else None
 
 
 def _mask_commands(part: Part) -> list[str]:
