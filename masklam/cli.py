@@ -112,6 +112,18 @@ def push(
     terminal.print_push(pushed, dry_run, 'Model.from_pretrained("{}")')
 
 
+@app.command()
+def study(
+    file: Annotated[str, typer.Argument(help="A study's TOML file; scripts/studies holds two")],
+    jobs: Annotated[int, typer.Option(help="Runs at a time")] = 1,
+    out: Annotated[str | None, typer.Option(help="Folder of the results [results/ beside FILE]")] = None,
+) -> None:
+    """Run a grid of trainings, with the datasets they need; write one table and plots."""
+    from masklam.study import study as run
+
+    typer.echo(run(file, jobs, out))
+
+
 def main() -> None:
     """Entry point of the console script."""
     run_cli(app, "masklam")

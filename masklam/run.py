@@ -130,9 +130,13 @@ class Run:
     def _configure(self, model: dict[str, Any], settings: Settings) -> None:
         storage.write_json(self.folder / CONFIG, {**model, "training": _plain(settings)})
 
-    def save_results(self, results: dict[str, Any]) -> None:
-        """Write `results.json`."""
-        storage.write_json(self.folder / RESULTS, results)
+    def save_results(self, results: dict[str, Any], settings: Settings) -> None:
+        """Write `results.json`, with the settings that it was measured under."""
+        storage.write_json(self.folder / RESULTS, {**results, "settings": _plain(settings)})
+
+    def done(self, settings: Settings) -> bool:
+        """Whether the evaluation of exactly these settings is there."""
+        return self.results().get("settings") == _plain(settings)
 
     def results(self) -> dict[str, Any]:
         """Final measures; before the stage `evaluation`, the last probe."""

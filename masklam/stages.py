@@ -279,7 +279,7 @@ def evaluate(job: Job, trainer: Trainer) -> None:
 
     need(job, trainer, "policy" if job.row.family == "bc" else "lam")
     if trainer.main:
-        trainer.run.save_results(measure(job, trainer.device))
+        trainer.run.save_results(measure(job, trainer.device), job.settings)
 
 
 STAGES: dict[str, Callable[[Job, Trainer], None]] = {

@@ -1,0 +1,254 @@
+"""A grid of runs from a TOML file: the datasets they need, the runs, one table of all results, plots."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from distractor_data import storage
+from distractor_data.errors import DmaskError, nearest
+from distractor_data.spec import Spec, full_name
+from masklam import report
+from masklam.methods import find
+from masklam.run import Run
+from masklam.settings import Settings
+
+SECTIONS = ("name", "data", "grid", "train", "extra")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a study."""
+
+    env: str
+    difficulty: str
+    folder: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its file states it. See `scripts/studies/` for examples."""
+
+    name: str
+    data: dict[str, Any]  # envs, difficulties, directory, test_episodes, and options of `dmask generate`
+    grid: dict[str, list[Any]]  # option of `masklam train` → the values it takes; runs are their product
+    train: dict[str, Any]  # options that all runs share
+    extra: list[dict[str, Any]]  # runs beside the grid: options that differ from `train`
+
+    def runs(self) -> list[Planned]:
+        """All runs; those that differ only in an option which their method doesn't have are one."""
+        rows = [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+        found: dict[str, Planned] = {}
+        for env, difficulty in itertools.product(self.data["envs"], self.data["difficulties"]):
+            for row in [*rows, *self.extra]:
+                planned = self._plan(full_name(env), difficulty, row)
+                found.setdefault(planned.folder, planned)
+        return list(found.values())
+
+    def _plan(self, env: str, difficulty: str, row: dict[str, Any]) -> Planned:
+        options = {**self.train, **row}
+        method = find(options.get("method", "masklam"))
+        if not method.masked:
+            options["mask_corruption"] = ""
+        if not method.latent and "latent_dim" in self.grid:
+            options["latent_dim"] = self.grid["latent_dim"][0]
+        if difficulty == "clean":
+            options["backgrounds"] = ""
+        settings = Settings(
+            dataset=f"{self.data['directory']}/{difficulty}", env=env, **{k: _tuple(v) for k, v in options.items()}
+        )
+        name = f"runs/studies/{self.name}/{env}/{difficulty}/{label(settings)}-seed{settings.seed}"
+        return Planned(env, difficulty, name, settings)
+
+    def specs(self) -> Iterator[tuple[str, Spec]]:
+        """The datasets that the runs read: (folder, spec)."""
+        data = dict(self.data)
+        directory, envs, difficulties = (data.pop(key) for key in ("directory", "envs", "difficulties"))
+        test_episodes = data.pop("test_episodes", 0)
+        for env, difficulty in itertools.product(map(full_name, envs), difficulties):
+            options: dict[str, Any] = {k: v.format(env=env) if isinstance(v, str) else v for k, v in data.items()}
+            yield f"{directory}/{difficulty}", Spec(env=env, difficulty=difficulty, **options)
+            if test_episodes:
+                options["episodes"] = test_episodes
+                yield f"{directory}/{difficulty}", Spec(env=env, difficulty=difficulty, split="test", **options)
+
+
+def label(settings: Settings) -> str:
+    """What tells a run's group (all of its seeds) from others: `masklam-d64-dilate2`."""
+    parts = [settings.method]
+    if find(settings.method).latent:
+        parts.append(f"d{settings.latent_dim}")
+    if settings.mask_corruption:
+        parts.append(settings.mask_corruption.replace(":", ""))
+    if settings.quantize:
+        parts.append(settings.quantize)
+    if settings.image_column != Settings.image_column:
+        parts.append(settings.image_column.rpartition(".")[2])
+    if settings.mask_column != Settings.mask_column:
+        parts.append(settings.mask_column.rpartition(".")[2])
+    if settings.background_weight:
+        parts.append(f"background{settings.background_weight:g}")
+    if not find(settings.method).latent and settings.label_fraction == 1:
+        parts.append("all-labels")
+    return "-".join(parts)
+
+
+def read(path: str | Path) -> Study:
+    """Read a study. Raises `DmaskError` for a missing or damaged file, or an option that isn't there."""
+    try:
+        content = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise DmaskError(f"{path} can't be read ({error.strerror}); give a study's TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise DmaskError(f"{path} is no TOML ({error})") from error
+    data_options = {field.name for field in fields(Spec)} | {"directory", "envs", "difficulties", "test_episodes"}
+    train_options = {field.name for field in fields(Settings)} - {"dataset", "env"}
+    data, grid, train = (content.get(key, {}) for key in ("data", "grid", "train"))
+    extra = content.get("extra", [])
+    checks = [(SECTIONS, content), (data_options, data), (train_options, grid), (train_options, train)]
+    for known, given in [*checks, *((train_options, row) for row in extra)]:
+        for key in given:
+            if key not in known:
+                raise DmaskError(f"{path}: unknown option {key!r}{nearest(key, known)}")
+    for key in ("envs", "difficulties"):
+        if not data.get(key):
+            raise DmaskError(f"{path}: [data] names no {key}")
+    data.setdefault("directory", f"data/studies/{content.get('name', Path(path).stem)}")
+    return Study(content.get("name", Path(path).stem), data, grid, train, extra)
+
+
+def study(path: str | Path, jobs: int = 1, out: str | Path | None = None) -> str:
+    """Make or find the datasets, train what isn't trained, and write results; the Markdown table.
+
+    Results go to `results/` beside the study's file: Parquet, Markdown, plots. A run that fails doesn't stop the
+    others; the first failure is raised at the end as a `DmaskError`.
+    """
+    if jobs < 1:
+        raise DmaskError(f"--jobs is {jobs}; give a number of at least 1")
+    plan = read(path)
+    runs = plan.runs()
+    make_datasets(plan)
+    failures = train_all(runs, jobs)
+    folder = Path(out or Path(path).parent / "results")
+    rows = [row for run in runs for row in collect(plan.name, run)]
+    if not rows:
+        raise DmaskError(f"no run of {path} has finished: {failures[0]}")
+    table = summary(rows)
+    with storage.atomic_write(folder / f"{plan.name}.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
+    with storage.atomic_write(folder / f"{plan.name}.md") as temporary:
+        temporary.write_text(f"# {plan.name}\n\n{table}")
+    from masklam import plots
+
+    plots.draw(rows, folder, plan.name)
+    if failures:
+        raise DmaskError(f"{len(failures)} of {len(runs)} runs failed; the first: {failures[0]}")
+    return table
+
+
+def make_datasets(plan: Study) -> None:
+    """Generate what isn't there; a complete dataset is left as it is."""
+    from distractor_data import terminal
+    from distractor_data.generate import generate
+
+    for folder, spec in plan.specs():
+        with terminal.episode_progress(f"{spec.env} {spec.difficulty} {spec.split}", spec.episodes) as on_episode:
+            generate(spec, folder, on_episode=on_episode)
+
+
+def train_all(runs: list[Planned], jobs: int) -> list[str]:
+    """Train what isn't trained, `jobs` at a time, each in a process with its share of the cores; the failures."""
+    missing = [run for run in runs if not Run(run.folder).done(run.settings)]
+    if jobs == 1:
+        return [failure for run in tqdm(missing, "runs", disable=not missing) if (failure := _train(run))]
+    # Read by the processes when they import torch and tqdm.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // jobs, 1)))
+    os.environ["TQDM_DISABLE"] = "1"
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+        finished = (future.result() for future in as_completed(pool.submit(_train, run) for run in missing))
+        return [failure for failure in finished if failure]
+
+
+def _train(run: Planned) -> str:
+    """Train one run; what failed, or nothing."""
+    from masklam.train import train
+
+    try:
+        train(run.settings, run.folder)
+    except DmaskError as error:
+        return f"{run.folder}: {error}"
+    print(f"done: {run.folder}", flush=True)
+    return ""
+
+
+# --- results -------------------------------------------------------------------------------------------------
+
+
+def collect(study_name: str, run: Planned) -> Iterator[dict[str, Any]]:
+    """Everything measured in a run, one row a number."""
+    folder = Run(run.folder)
+    settings = run.settings
+    common = {
+        "study": study_name,
+        "env": run.env,
+        "difficulty": run.difficulty,
+        "label": label(settings),
+        "method": settings.method,
+        "latent_dim": settings.latent_dim,
+        "mask_corruption": settings.mask_corruption,
+        "image_column": settings.image_column,
+        "seed": settings.seed,
+        "samples": settings.batch * settings.steps,
+    }
+    for name, where, value in report.rows(folder.results()):
+        yield {**common, "measure": name, "where": where, "step": settings.steps, "value": value}
+    for metric in folder.metrics():
+        if metric["stage"] == "lam" and "probe_nmse" in metric:
+            value = metric["probe_nmse"]
+            yield {**common, "measure": CURVE, "where": report.PLACES["in"], "step": metric["step"], "value": value}
+
+
+CURVE = "linear probe NMSE while training"
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table: one row a group of seeds, one column a measure, mean ± standard deviation over seeds."""
+    final = [row for row in rows if row["measure"] != CURVE]
+    columns = list(dict.fromkeys((row["measure"], row["where"]) for row in final))
+    groups: dict[tuple[str, ...], dict[tuple[str, str], list[float]]] = {}
+    for row in final:
+        key = tuple(str(row[name]) for name in ("env", "difficulty", "label", "samples"))
+        groups.setdefault(key, {}).setdefault((row["measure"], row["where"]), []).append(row["value"])
+    header = ["environment", "difficulty", "method", "samples", *(f"{name}, {where}" for name, where in columns)]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for key, values in groups.items():
+        cells = [_cell(values.get(column, [])) for column in columns]
+        lines.append("| " + " | ".join([*key, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.3f}"
+    spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    return f"{mean:.3f} ± {spread:.3f}"
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

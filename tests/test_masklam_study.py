@@ -1,0 +1,84 @@
+import moving_square
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from distractor_data.errors import DmaskError
+from masklam import plots, study
+
+TOML = """
+name = "tiny"
+[data]
+directory = "data"
+envs = ["walker"]
+difficulties = ["easy"]
+[grid]
+method = ["lapo", "masklam", "bc"]
+latent_dim = [4, 8]
+mask_corruption = ["", "dilate:1"]
+[train]
+steps = 20
+policy_steps = 20
+decoder_steps = 20
+batch = 8
+res_blocks = 0
+policy_scale = 1
+probe_every = 20
+eval_episodes = 0
+labelled_trajectories = [1]
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # small tensors; more threads only wait for each other
+    monkeypatch.setenv("DMASK_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "tiny.toml"
+    path.write_text(TOML)
+    return path
+
+
+def test_options_that_a_method_does_not_have_make_no_run(file):
+    names = [run.folder.rpartition("/")[2] for run in study.read(file).runs()]
+    assert sorted(names) == sorted(
+        [
+            "lapo-d4-seed0",
+            "lapo-d8-seed0",
+            "masklam-d4-seed0",
+            "masklam-d4-dilate1-seed0",
+            "masklam-d8-seed0",
+            "masklam-d8-dilate1-seed0",
+            "bc-seed0",
+        ]
+    )
+
+
+def test_a_study_trains_resumes_and_writes_its_results(file, monkeypatch):
+    file.write_text(TOML.replace('["lapo", "masklam", "bc"]', '["masklam"]').replace('["", "dilate:1"]', '[""]'))
+    moving_square.write(file.parent / "data" / "easy", episodes=4, steps=12)
+    monkeypatch.setattr(study, "make_datasets", lambda plan: None)
+    table = study.study(file)
+    assert len(table.splitlines()) == 4
+    rows = pq.read_table(file.parent / "results" / "tiny.parquet").to_pylist()
+    assert {row["label"] for row in rows} == {"masklam-d4", "masklam-d8"}
+    pictures = {path.name for path in (file.parent / "results").glob("*.png")}
+    assert pictures == {"tiny-curves.png", "tiny-nmse.png", "tiny-latent-dim.png"}
+    monkeypatch.setattr(study, "_train", None)  # nothing is left to train
+    assert study.study(file) == table
+
+
+def test_bad_studies_are_named(file):
+    file.write_text(TOML.replace("latent_dim", "latent_dmi"))
+    with pytest.raises(DmaskError, match="did you mean 'latent_dim'"):
+        study.read(file)
+    with pytest.raises(DmaskError, match="can't be read"):
+        study.read(file.with_name("other.toml"))
+
+
+def test_intervals_contain_their_mean_and_shrink_with_more_seeds():
+    rng = np.random.default_rng(0)
+    few, many = (plots.interval(rng.normal(size=(seeds, 2))) for seeds in (4, 100))
+    for middle, low, high in (few, many):
+        assert low <= middle <= high
+    assert many[2] - many[1] < few[2] - few[1]
