@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distractor_data import dataset, meta, storage
+from distractor_data.engines import cores
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, SYNTHETIC, Spec, full_name
 from masklam import probe, stages
@@ -143,7 +143,7 @@ def rollouts(
     The environments run in one process each, as many at a time as there are cores, in step with each other; one
     forward of the policy serves them all.
     """
-    together = min(episodes, os.cpu_count() or 1)
+    together = min(episodes, cores())
     context = multiprocessing.get_context("spawn")
     workers = []
     for slot in range(together):

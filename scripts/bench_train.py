@@ -1,0 +1,122 @@
+"""Speed of the trainer beside `datasets` + `DataLoader` on the same Parquet, in one run; prints one table.
+
+    python scripts/bench_train.py --dataset data/distracting-dcs-masked --env walker-run
+
+Every row is the best of several rounds, so that other work on the machine counts as little as possible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from distractor_data import dataset, schema, storage
+from distractor_data.spec import DEFAULT_DIR
+from masklam import data, stages
+from masklam.models import Lapo
+from masklam.objectives import Batch, Reconstruction
+from masklam.run import Run
+from masklam.settings import Settings
+from masklam.train import bf16_pays
+
+
+def best(work: Callable[[], Any], seconds: float, device: torch.device) -> float:
+    """Shortest time of one call, after one to warm up."""
+    work()
+    shortest, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or shortest == float("inf"):
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        shortest = min(shortest, time.perf_counter() - began)
+    return shortest
+
+
+def peer(source: str, env: str, batch: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The same Parquet, read by `datasets` in torch format, shuffled, through a DataLoader of 2 workers."""
+    import datasets
+
+    root = dataset.locate(source, env, "train")
+    files = [str(root / schema.data_file(shard)) for shard in storage.shards(root)]
+    columns = [schema.IMAGE, schema.MASK, schema.ACTION]
+    with tempfile.TemporaryDirectory() as cache:
+        rows = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=cache, columns=columns)
+        loader = DataLoader(rows.with_format("torch"), batch, shuffle=True, num_workers=2)
+        while True:
+            yield from loader
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", default=DEFAULT_DIR)
+    parser.add_argument("--env", default="walker-run")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=10.0, help="spent on each row")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bf16 = bf16_pays("auto", device.type == "cpu")
+    cores = torch.get_num_threads()
+    size = options.batch
+    settings = Settings(options.dataset, options.env, method="masklam", batch=size)
+    rows: list[tuple[str, str]] = []
+
+    with tempfile.TemporaryDirectory() as cache:
+        began = time.perf_counter()
+        frames = stages.load(settings, "train", cache)
+        rate = len(frames.image) / (time.perf_counter() - began) / (os.cpu_count() or 1)
+        rows.append(("decoding once, image and mask", f"{rate:,.0f} frames/s a core"))
+        job = stages.prepare(settings, Run(cache), device, cache)
+        sampler = data.Sampler(job.frames.transitions(job.training), size, seed=0)
+        steps = iter(range(10**9))
+
+        def gather() -> Batch:
+            return stages.gather(job, device, *sampler(next(steps), job.frames.last))
+
+        lam = job.model.lam
+        assert isinstance(lam, Lapo)
+        objective = Reconstruction(lam, masked=True)
+        optimizer = torch.optim.Adam(objective.parameters(), 1e-4)
+
+        def step(batch: Batch) -> None:
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = objective(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        fixed = gather()
+        with FlopCounterMode(display=False) as counter:
+            step(fixed)
+        stream = peer(options.dataset, options.env, size)
+        ours = best(gather, options.seconds, device)
+        theirs = best(lambda: [next(stream) for _ in range(8)], options.seconds, device) / 8
+        alone = best(lambda: step(fixed), options.seconds, device)
+        both = best(lambda: step(gather()), options.seconds, device)
+
+    kind = torch.bfloat16 if bf16 else torch.float32
+    square = torch.randn(2048, 2048, device=device, dtype=kind)
+    plain = 2 * 2048**3 / best(lambda: square @ square, options.seconds / 2, device)
+    reached = counter.get_total_flops() / alone
+    rows += [
+        ("datasets + DataLoader (2 workers), frame, mask, action", f"{size / theirs:,.0f} samples/s"),
+        ("our data path, two frames, target, mask", f"{size / ours:,.0f} samples/s, {theirs / ours:,.0f} ×"),
+        ("step alone (scale 1, 2 residual blocks)", f"{size / alone:,.0f} samples/s"),
+        ("data path and step", f"{size / both:,.0f} samples/s; data {ours / alone:.1%} of a step"),
+        (f"matrix product, {str(kind).removeprefix('torch.')}", f"{plain / 1e9:,.0f} GFLOP/s"),
+        ("step", f"{reached / 1e9:,.0f} GFLOP/s, {reached / plain:.0%} of the matrix product"),
+    ]
+    print(f"| {device.type}, {cores} threads, batch {size} | |\n|---|---|")
+    print("\n".join(f"| {name} | {value} |" for name, value in rows))
+
+
+if __name__ == "__main__":
+    main()
