@@ -106,7 +106,7 @@ def bars(axes: Any, rows: Rows) -> bool:
 
 def returns(axes: Any, rows: Rows) -> bool:
     """Normalised return by the number of labelled trajectories; unseen videos dashed."""
-    found = [row for row in rows if row["measure"].startswith("normalised return")]
+    found = [row for row in rows if row["kind"] == "normalised_return"]
     for name, group in groups(found, "label").items():
         for where, part in groups(group, "where").items():
             budgets = {int(measure.split()[2]): at for measure, at in groups(part, "measure").items()}
@@ -121,7 +121,7 @@ def returns(axes: Any, rows: Rows) -> bool:
 
 def by_latent_dim(axes: Any, rows: Rows) -> bool:
     """Probe NMSE on held-out episodes by the size of the latent action."""
-    found = select(rows, measure=NMSE, where=report.PLACES["in"], mask_corruption="")
+    found = select(rows, measure=NMSE, where=report.PLACES["in"][1], mask_corruption="")
     for name, group in groups(found, "method").items():
         sizes = groups(group, "latent_dim")
         band = np.array([interval(scores(at)) for _, at in sorted(sizes.items())])

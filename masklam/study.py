@@ -213,12 +213,13 @@ def collect(study_name: str, run: Planned) -> Iterator[dict[str, Any]]:
         "seed": settings.seed,
         "samples": settings.batch * settings.steps,
     }
-    for name, where, value in report.rows(folder.results()):
-        yield {**common, "measure": name, "where": where, "step": settings.steps, "value": value}
+    for found in report.measures(folder.results()):
+        place = {"kind": found.kind, "measure": found.name, "where": found.where}
+        yield {**common, **place, "step": settings.steps, "value": found.value}
     for metric in folder.metrics():
         if metric["stage"] == "lam" and "probe_nmse" in metric:
-            value = metric["probe_nmse"]
-            yield {**common, "measure": CURVE, "where": report.PLACES["in"], "step": metric["step"], "value": value}
+            place = {"kind": "curve", "measure": CURVE, "where": report.PLACES["in"][1]}
+            yield {**common, **place, "step": metric["step"], "value": metric["probe_nmse"]}
 
 
 CURVE = "linear probe NMSE while training"
@@ -226,7 +227,7 @@ CURVE = "linear probe NMSE while training"
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """A Markdown table: one row a group of seeds, one column a measure, mean ± standard deviation over seeds."""
-    final = [row for row in rows if row["measure"] != CURVE]
+    final = [row for row in rows if row["kind"] not in ("curve", "return")]
     columns = list(dict.fromkeys((row["measure"], row["where"]) for row in final))
     groups: dict[tuple[str, ...], dict[tuple[str, str], list[float]]] = {}
     for row in final:
