@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -94,18 +95,39 @@ def load(
     return Episodes(locate(source, env, split, revision))
 
 
-def locate(source: str | Path, env: str | None = None, split: str = "train", revision: str | None = None) -> Path:
-    """The local folder of one config and split, fetched from the Hub where `source` is a repository."""
+def locate(
+    source: str | Path, env: str | None = None, split: str = "train", revision: str | None = None, frames: bool = True
+) -> Path:
+    """The local folder of one config and split, fetched from the Hub where `source` is a repository.
+
+    Without `frames` only what describes them is fetched: `meta/`.
+    """
     if Path(source).is_dir():
         return choose(source, env, split)
     from distractor_data import hub
 
-    return hub.fetch(_repository(source), env, split, revision)
+    if frames:
+        return hub.fetch(_repository(source), env, split, revision)
+    return hub.stream(_repository(source), env, split, revision)[0]
+
+
+def shard_files(source: str | Path, env: str, split: str = "train") -> Iterator[Path]:
+    """The files of frames, one shard after the other; from the Hub each is deleted when the next is asked for."""
+    if Path(source).is_dir():
+        root = choose(source, env, split)
+        yield from (root / schema.data_file(shard) for shard in storage.shards(root))
+        return
+    from distractor_data import hub
+
+    root, shard_file = hub.stream(_repository(source), env, split)
+    for shard in storage.shards(root, frames=False):
+        with tempfile.TemporaryDirectory() as folder:
+            yield shard_file(shard, Path(folder))
 
 
 def identify(source: str | Path, env: str, split: str = "train") -> dict[str, str | None]:
     """What data a source gives: its `name` without path, its `revision` on the Hub, and a `digest` of its content."""
-    return describe(locate(source, env, split), source)
+    return describe(locate(source, env, split, frames=False), source)
 
 
 def describe(root: Path, source: str | Path) -> dict[str, str | None]:

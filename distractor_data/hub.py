@@ -220,16 +220,19 @@ def fetch(name: str, env: str | None, split: str, revision: str | None = None) -
     return root
 
 
-def stream(name: str, env: str | None, split: str, revision: str | None = None) -> tuple[Path, Callable[[int], Path]]:
-    """Get only what describes a config and split; returns its folder, and what fetches a shard's frames."""
+def stream(name: str, env: str | None, split: str, revision: str | None = None) -> tuple[Path, Callable[..., Path]]:
+    """Get only what describes a config and split; returns its folder, and what fetches a shard's frames.
+
+    The latter is called with the shard's number and, where it is not to stay in the Hub's cache, a folder.
+    """
     repository, root = _described(name, env, split, revision)
     prefix = f"{root.parent.name}/{split}"
     with hub_errors(name, "load"):
         _snapshot(repository, [f"{prefix}/meta/*"])
 
-    def shard_file(shard: int) -> Path:
+    def shard_file(shard: int, folder: Path | None = None) -> Path:
         with hub_errors(name, "load"):
-            return repository.download(f"{prefix}/{schema.data_file(shard)}")
+            return repository.download(f"{prefix}/{schema.data_file(shard)}", folder)
 
     return root, shard_file
 

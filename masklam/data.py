@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,21 +86,25 @@ def load(
     image_column: str = schema.IMAGE,
     mask_column: str | None = None,
     cache: str | Path | None = None,
+    streaming: bool = False,
 ) -> Frames:
     """The frames of one environment and split, decoded on the first call and memory-mapped after it.
 
-    `source` is a folder or a dataset repository of the Hub. Raises `DmaskError` where the dataset, the
-    environment, the split or a column is not there, and where a mask is empty on every frame.
+    `source` is a folder or a dataset repository of the Hub; with `streaming` a repository's shards are fetched one
+    at a time, and none is kept once it is decoded. Raises `DmaskError` where the dataset, the environment, the
+    split or a column is not there, and where a mask is empty on every frame.
     """
-    root = dataset.locate(source, env, split)
-    files = [root / schema.data_file(shard) for shard in storage.shards(root)]
-    if not files:
+    root = dataset.locate(source, env, split, frames=not streaming)
+    shards = storage.shards(root, frames=not streaming)
+    if not shards:
         raise DmaskError(f"{root} holds no finished shard; run the `dmask generate` that began it again")
     columns = [image_column] + ([mask_column] if mask_column else [])
     require(root, columns)
+    files = [root / schema.data_file(shard) for shard in shards]
     folder = cache_dir(cache) / _key(root, files, columns)
     if not folder.exists():
-        _decode(files, columns, folder)
+        rows = sum(storage.read_episodes(root, shard)["length"].to_numpy().sum() for shard in shards)
+        _decode(dataset.shard_files(source, env, split) if streaming else files, int(rows), columns, folder)
     arrays = {
         # Copy-on-write: torch wants writable memory, and nothing is ever written.
         path.stem: torch.from_numpy(np.load(path, mmap_mode="c"))
@@ -121,7 +125,8 @@ def load(
 
 def columns_of(root: Path) -> list[str]:
     """Names of the columns that a split has."""
-    return pq.read_schema(root / schema.data_file(0)).names
+    first = root / schema.data_file(0)
+    return pq.read_schema(first).names if first.exists() else list(storage.read_json(root / schema.INFO)["features"])
 
 
 def require(root: Path, columns: list[str]) -> None:
@@ -149,9 +154,8 @@ def _key(root: Path, files: list[Path], columns: list[str]) -> str:
     return hashlib.sha256("\n".join([_FORMAT, *columns, identity]).encode()).hexdigest()[:24]
 
 
-def _decode(files: list[Path], columns: list[str], folder: Path) -> None:
+def _decode(files: Iterable[Path], rows: int, columns: list[str], folder: Path) -> None:
     """Decode all images once, a few thousand at a time, into `folder`, which appears when it is complete."""
-    rows = sum(pq.read_metadata(file).num_rows for file in files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     arrays: dict[str, np.ndarray] = {}

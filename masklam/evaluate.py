@@ -69,7 +69,7 @@ def probes(job: Job, device: torch.device) -> dict[str, Any]:
 def has_split(job: Job, split: str) -> bool:
     """Whether the dataset has a split of the run's environment."""
     try:
-        dataset.locate(job.settings.dataset, full_name(job.settings.env), split)
+        dataset.locate(job.settings.dataset, full_name(job.settings.env), split, frames=False)
     except DmaskError:
         return False
     return True
@@ -94,10 +94,11 @@ def returns(job: Job, device: torch.device) -> dict[str, Any]:
 
     `normalised` is the mean over the mean return of the dataset's own episodes, those of the expert.
     """
-    root = dataset.locate(job.settings.dataset, full_name(job.settings.env), "train")
+    root = dataset.locate(job.settings.dataset, full_name(job.settings.env), "train", frames=False)
     record = Spec.from_json(meta.read_record(root)["spec"])
     spec = replace(record, backgrounds=backgrounds(job, record), policy="random", noise=0.0, seed=record.seed + 1)
-    expert = float(np.mean(storage.read_episodes(root)["return"].to_numpy()))
+    shards = storage.shards(root, frames=False)
+    expert = float(np.mean(np.concatenate([storage.read_episodes(root, shard)["return"] for shard in shards])))
     budgets = job.budgets if job.row.latent else [len(job.labelled())]
     if job.row.latent and "decoder" not in job.finished:
         return {}

@@ -13,6 +13,7 @@ BUDGETS = (2, 4, 8, 16, 32, 64, 128)
 # Fields that may change when a run goes on: they decide what is done and shown, not what is learnt.
 FREE = (
     "dataset",
+    "streaming",
     "stages",
     "eval_episodes",
     "backgrounds",
@@ -50,6 +51,7 @@ class Settings:
     stages: tuple[str, ...] = ()  # all that the method has
     seed: int = 0
     # data
+    streaming: bool = False  # from the Hub: fetch a shard at a time and keep only what is decoded
     image_column: str = schema.IMAGE
     mask_column: str = schema.MASK
     mask_corruption: str = ""  # dilate:PIXELS, erode:PIXELS or noise:SHARE

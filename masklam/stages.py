@@ -92,10 +92,10 @@ def prepare(settings: Settings, run: Run, device: torch.device, cache: str | Non
 def load(settings: Settings, split: str, cache: str | None) -> Frames:
     """The frames of a split; with masks where the method needs them or the dataset has them."""
     env = full_name(settings.env)
-    root = dataset.locate(settings.dataset, env, split)
+    root = dataset.locate(settings.dataset, env, split, frames=False)
     wanted = find(settings.method).masked or settings.mask_column in data.columns_of(root)
     mask_column = settings.mask_column if wanted else None
-    return data.load(settings.dataset, env, split, settings.image_column, mask_column, cache)
+    return data.load(settings.dataset, env, split, settings.image_column, mask_column, cache, settings.streaming)
 
 
 def fits(frames: Frames, device: torch.device) -> bool:

@@ -12,7 +12,7 @@ import pytest
 import small_dataset
 import torch
 from hub_server import HubServer
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, constants
 
 from distractor_data import hub as toolkit
 from distractor_data.errors import DmaskError
@@ -170,3 +170,16 @@ def test_the_command_line_publishes_a_model(hub: HubServer, run: Path) -> None:
     command = [sys.executable, "-m", "masklam.cli", "push", str(run), "org/name"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 'Model.from_pretrained("org/name")' in done.stdout
+
+
+def test_streaming_keeps_no_shard_and_trains_the_same(hub: HubServer, data: Path, tmp_path: Path) -> None:
+    toolkit.push(data, "org/streamed")
+    models = []
+    for streaming in (True, False):
+        run = tmp_path / f"run-{streaming}"
+        settings = small("org/streamed", stages=("lam",), streaming=streaming)
+        train.train(settings, str(run), "cpu", str(tmp_path / f"cache-{streaming}"))
+        models.append((run / WEIGHTS).read_bytes())
+        cached = Path(constants.HF_HUB_CACHE, "datasets--org--streamed").rglob("data/**/*.parquet")
+        assert bool(list(cached)) is not streaming
+    assert models[0] == models[1]
