@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cards.template import fill, read
-from distractor_data import dataset, policies, schema, storage
+from distractor_data import dataset, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.repository import CARD
 from distractor_data.spec import SYNTHETIC, Spec
@@ -261,20 +261,12 @@ def _row(part: Part) -> dict[str, Any]:
         "frames": f"{info['total_frames']:,}",
         "size": f"{height}×{width}",
         "mean_return": show(part.mean("return"), ".1f"),
-        "expert": show(_expert_return(part.config), ".1f"),
+        "expert": show(record.get("expert_return"), ".1f"),
         "mask": record["mask"]["source"],
         "coverage": show(part.mean("coverage"), ".1%"),
         "iou": show(part.mean("iou"), ".3f"),
         "commands": [command(Spec.from_json(record["spec"])), *_mask_commands(part)],
     }
-
-
-def _expert_return(config: str) -> float | None:
-    """What the expert that the package ships for an environment reaches over full episodes, undistracted."""
-    if config not in policies.shipped():
-        return None
-    _, metadata = policies.read(policies.weights_file("expert", config))
-    return float(metadata["return_mean"]) if "return_mean" in metadata else None
 
 
 def _mask_commands(part: Part) -> list[str]:

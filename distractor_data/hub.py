@@ -72,7 +72,8 @@ def push(
         mine = tuple(f"{part.config}/{part.split}/" for part in found)
         released = {path for part in found for path in released_files(part)}
         obsolete = [path for path in there if path.startswith(mine) and path not in contents.keys() | released]
-        sent = repository.send({**contents, CARD: card.encode()}, obsolete, message)
+        sums = {path: sha for part in found for path, sha in _sums(part).items()}
+        sent = repository.send({**contents, CARD: card.encode()}, obsolete, message, sums)
         if tag is not None:
             repository.tag(tag)
     return Push(name, repository.url, sent, card)
@@ -99,6 +100,12 @@ def part_files(part: Part) -> dict[str, Path]:
     described = sorted(file for file in (part.root / "meta").iterdir() if file.is_file() and file.name[0] != ".")
     names += [f"meta/{file.name}" for file in described]
     return {f"{part.config}/{part.split}/{name}": part.root / name for name in names}
+
+
+def _sums(part: Part) -> dict[str, str]:
+    """Path in the repository → SHA-256, of the shards; they were compared with the files just before."""
+    sums = storage.read_json(part.root / schema.CHECKSUMS)
+    return {f"{part.config}/{part.split}/{path}": known["sha256"] for path, known in sums.items()}
 
 
 def released_files(part: Part) -> list[str]:
@@ -150,6 +157,11 @@ def publisher(
 def _go_on(repository: Repository, directory: Path, root: Path, spec: Spec) -> None:
     """Take over from the Hub the records of the shards that lie there and not here."""
     there, prefix = repository.files(), f"{spec.env}/{spec.split}"
+    if gone := [number for number in storage.released(root) if f"{prefix}/{schema.data_file(number)}" not in there]:
+        raise DmaskError(
+            f"the frames of {len(gone)} shards of {root} were sent to another repository, or are gone from "
+            f"{repository.name}; name the one that has them, or begin anew with --overwrite"
+        )
     if f"{prefix}/{schema.CHECKSUMS}" not in there:
         return
     _refuse_other_data(repository, root, prefix)

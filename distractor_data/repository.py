@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from distractor_data import storage
 from distractor_data.errors import DmaskError
 
 if TYPE_CHECKING:
@@ -72,14 +73,21 @@ class Repository:
         tree = self.api.list_repo_tree(self.name, recursive=True, revision=self.revision, repo_type=self.kind)
         return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
 
-    def send(self, contents: Mapping[str, Content], obsolete: Collection[str], message: str) -> dict[str, int]:
+    def send(
+        self,
+        contents: Mapping[str, Content],
+        obsolete: Collection[str],
+        message: str,
+        sums: Mapping[str, str] | None = None,
+    ) -> dict[str, int]:
         """Make the repository hold `contents` and drop what is `obsolete`; returns what was sent, with sizes.
 
         Only what differs is sent, in commits of `FILES_PER_COMMIT` files in the order given; what is obsolete goes
-        with the last. Raises `DmaskError` where the Hub then holds something else.
+        with the last. `sums` gives the SHA-256 of files for which it is known. Raises `DmaskError` where the Hub
+        then holds something else.
         """
-        there = self.files()
-        changed = [path for path, content in contents.items() if not same(content, there.get(path))]
+        there, known = self.files(), sums or {}
+        changed = [path for path, content in contents.items() if not same(content, there.get(path), known.get(path))]
         gone = [path for path in obsolete if path in there]
         batches = [changed[i : i + FILES_PER_COMMIT] for i in range(0, len(changed), FILES_PER_COMMIT)]
         if gone and not batches:
@@ -90,7 +98,7 @@ class Repository:
             patiently(lambda: self._commit({p: contents[p] for p in batch}, gone if last else (), text))  # noqa: B023
         there = self.files() if batches else there
         for path, content in contents.items():
-            if not same(content, there.get(path)):
+            if not same(content, there.get(path), known.get(path)):
                 raise DmaskError(f"{path} in {self.name} is not what was sent; run the same command again")
         return {path: size_of(contents[path]) for path in changed}
 
@@ -159,18 +167,20 @@ def connect(name: str | None, default: str, token: str | None = None) -> tuple[H
     return api, name
 
 
-def same(content: Content, there: RepoFile | None) -> bool:
-    """Whether the Hub's file has our content, by SHA-256 or git's hash."""
+def same(content: Content, there: RepoFile | None, known: str | None = None) -> bool:
+    """Whether the Hub's file has our content, by its SHA-256, `known` or taken now, or by git's hash."""
     from huggingface_hub.utils.sha import git_hash
 
     if there is None or there.size != size_of(content):
         return False
     if there.lfs is None:
         return git_hash(content if isinstance(content, bytes) else content.read_bytes()) == there.blob_id
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest() == there.lfs.sha256
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == there.lfs.sha256
+    return (known or sha256(content)) == there.lfs.sha256
+
+
+def sha256(content: Content) -> str:
+    """As hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else storage.sha256(content)
 
 
 def size_of(content: Content) -> int:

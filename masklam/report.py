@@ -11,7 +11,8 @@ import numpy as np
 
 from distractor_data import storage
 
-PLACES = {"in": ("train", "held-out episodes, training videos"), "out": ("test", "test episodes, unseen videos")}
+PLACES = {"in": "held-out episodes, training videos", "out": "test episodes, unseen videos"}
+SPLIT_OF = {"in": "train", "out": "test"}
 PROBES = {
     "linear_probe": "linear probe NMSE",
     "mlp_probe": "MLP probe NMSE",
@@ -35,8 +36,7 @@ def measures(results: dict[str, Any]) -> Iterator[Measure]:
     """Everything in `results.json`."""
     for name, title in PROBES.items():
         for place, found in results.get(name, {}).items():
-            split, where = PLACES[place]
-            yield Measure("nmse", title, where, split, found["nmse"])
+            yield Measure("nmse", title, PLACES[place], SPLIT_OF[place], found["nmse"])
     for split, budgets in results.get("returns", {}).items():
         for budget, found in budgets.items():
             labels = f"{budget} labelled {'trajectory' if budget == '1' else 'trajectories'}"

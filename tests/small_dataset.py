@@ -44,9 +44,8 @@ def episode(number: int, split: str = "train", seed: int = 0) -> Episode:
 def write(directory: Path, config: str, split: str = "train", shards: int = 2, seed: int = 0, **spec: Any) -> Path:
     """Write `shards` shards of two episodes each; returns the LeRobot root."""
     root = schema.root(directory, config, split)
-    whole = Spec(
-        env=config, split=split, episodes=PER_SHARD * shards, steps=STEPS, image_size=SIZE, seed=seed, **spec
-    )
+    made = {"episodes": PER_SHARD * shards, "steps": STEPS, "image_size": SIZE, "policy": "random"}
+    whole = Spec(env=config, split=split, seed=seed, **{**made, **spec})
     meta.write_record(root, whole, fps=40)
     index = 0
     for shard in range(shards):

@@ -14,7 +14,9 @@ from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
 from distractor_data.spec import Spec
 
-SPEC = Spec(env="walker-run", episodes=5, steps=4, image_size=16)  # shards of two, two and one episodes
+SPEC = Spec(
+    env="walker-run", policy="random", episodes=5, steps=4, image_size=16
+)  # shards of two, two and one episodes
 ROOT = "walker-run/train"
 
 
@@ -99,3 +101,10 @@ def test_another_spec_on_the_hub_is_refused(hub: HubServer, tmp_path: Path) -> N
     with pytest.raises(DmaskError, match="seed"):
         generate(dataclasses.replace(one, seed=1), tmp_path / "second", workers=1, push="org/name")
     assert hub.files("org/name") == before
+
+
+def test_another_repository_than_before_is_refused(hub: HubServer, tmp_path: Path) -> None:
+    one = dataclasses.replace(SPEC, episodes=1)
+    generate(one, tmp_path / "data", workers=1, push="org/name")
+    with pytest.raises(DmaskError, match="were sent to another repository"):
+        generate(one, tmp_path / "data", workers=1, push="org/other")
