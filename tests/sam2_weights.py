@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from sam2.build_sam import build_sam2_video_predictor
 
+# Such small tensors are slower on several threads, and very much so on a machine that does other things, too.
+torch.set_num_threads(1)
+
 CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 
 

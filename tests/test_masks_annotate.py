@@ -134,7 +134,7 @@ def test_frames_before_the_object_is_seen_have_empty_masks(masked):
 
 def test_masks_are_those_of_the_tracker(masked, settings):
     from distractor_data.masks.prompts import Prompt
-    from distractor_data.masks.tracker import Video
+    from distractor_data.masks.schedule import Video
 
     frames, box = episode(0).image, (8.0, 5.0, 19.0, 14.0)
     (track,) = annotate.tracker_for(settings, "cpu").track([Video(0, frames, Prompt(box=box))])
@@ -211,7 +211,7 @@ def test_reprompt_begins_anew(settings, tmp_path):
     make(tmp_path / "dataset", shards=1)
     mask_dataset(tmp_path / "dataset", Settings(settings.model, 64, 4, reprompt=3, device="cpu"))
     from distractor_data.masks.prompts import Prompt
-    from distractor_data.masks.tracker import Video
+    from distractor_data.masks.schedule import Video
 
     frames, box = episode(0).image[3:6], (8.0, 8.0, 19.0, 17.0)
     (track,) = annotate.tracker_for(settings, "cpu").track([Video(0, frames, Prompt(box=box))])

@@ -19,7 +19,8 @@ from distractor_data.errors import DmaskError  # noqa: E402
 from distractor_data.masks.encoder import encode_image  # noqa: E402
 from distractor_data.masks.model import build  # noqa: E402
 from distractor_data.masks.prompts import Prompt  # noqa: E402
-from distractor_data.masks.tracker import MaskTracker, Video  # noqa: E402
+from distractor_data.masks.schedule import Video  # noqa: E402
+from distractor_data.masks.tracker import MaskTracker  # noqa: E402
 
 SIZE = 64  # pixels of the model's input
 BACKGROUNDS = Path(__file__).parents[1] / ".." / "shared" / "backgrounds" / "train"
@@ -115,6 +116,15 @@ def test_same_as_the_official_predictor(videos, expected, predictor, batch):
     assert_same(track(MaskTracker(predictor, batch), videos), expected)
     foreground = [(logits > 0).mean() for logits in expected.values()]
     assert sum(0.01 < share < 0.99 for share in foreground) > 3, f"the weights give trivial masks: {foreground}"
+
+
+def test_a_thread_for_each_part_of_a_batch_gives_the_same(videos, expected, predictor):
+    torch.set_num_threads(2)
+    try:
+        assert_same(track(MaskTracker(predictor, batch=4), videos), expected)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_batches_padded_to_few_shapes_give_the_same(videos, expected, predictor):

@@ -244,7 +244,7 @@ def _mask_shards(
     share: tuple[str, list[tuple[Path, int]]],
 ) -> int:
     """Mask a share of shards on one device. Returns the number of frames."""
-    from distractor_data.masks.tracker import Video
+    from distractor_data.masks.schedule import Video
 
     device, pending = share
     tracker = tracker_for(settings, device)
@@ -274,7 +274,7 @@ def _open(root: Path, number: int) -> _Shard:
 
 def _videos(shard: _Shard, prompt: str | Prompt, reprompt: int, on_empty: Callable[[_Shard], None]) -> Iterator[Any]:
     """The shard's episodes as videos to track, each beginning at a prompt. One that shows nothing has none."""
-    from distractor_data.masks.tracker import Video
+    from distractor_data.masks.schedule import Video
 
     found: list[Any] = []
     for row, part in enumerate(rewrite.split_episodes(shard.frames, shard.episodes)):

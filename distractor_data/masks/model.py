@@ -114,6 +114,12 @@ def _check_weights(model: torch.nn.Module, path: Path) -> None:
     model.load_state_dict(weights)
 
 
+def rotary_overrides(image_size: int) -> list[str]:
+    """Config overrides that size the rotary encodings at once: compiled code can't do it when it first runs."""
+    layer, side = "++model.memory_attention.layer", image_size // 16
+    return [f"{layer}.{part}.feat_sizes=[{side},{side}]" for part in ("self_attention", "cross_attention")]
+
+
 def build(
     model: str, image_size: int = 1024, device: str = "cpu", compile: bool = False
 ) -> LockstepPredictor | CompiledLockstepPredictor:
@@ -134,6 +140,7 @@ def build(
             hydra_overrides_extra=[
                 f"++model._target_={target.__module__}.{target.__qualname__}",
                 f"++model.image_size={image_size}",
+                *rotary_overrides(image_size),
             ],
         )
     _check_weights(predictor, path)

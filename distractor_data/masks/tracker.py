@@ -25,64 +25,25 @@ from torch import Tensor
 from distractor_data.errors import DmaskError
 from distractor_data.masks.encoder import encode_image
 from distractor_data.masks.memory import MemoryBank
-from distractor_data.masks.prompts import Prompt, model_inputs
+from distractor_data.masks.prompts import model_inputs
+from distractor_data.masks.schedule import Item, Run, Schedule, Track, Video
 
 log = logging.getLogger(__name__)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, with which SAM 2 was trained
 _ENCODE_BATCH = {"cuda": 64, "cpu": 4}  # frames in one pass of the image encoder; more than fits a CPU's cache hurts
 _TRACK_BATCH = {"cuda": 1 << 30, "cpu": 8}
+S = TypeVar("S")
 T = TypeVar("T")
-
-
-@dataclass
-class Video:
-    """What to track: `frames[t]` is (H, W, 3) uint8, `prompt` shows the object on frame 0, `name` is for messages."""
-
-    key: Any
-    frames: Sequence[np.ndarray]
-    prompt: Prompt
-    name: str = "the video"
-
-
-@dataclass
-class Track:
-    """The object in one video. On a frame where it is lost the mask is empty."""
-
-    key: Any
-    masks: np.ndarray  # (T, H, W) bool
-    logits: np.ndarray | None = None  # (T, H, W) float32, on request
-
-
-@dataclass(eq=False)
-class _Run:
-    """A video that has a slot. `missing` counts the frames whose masks have not arrived."""
-
-    video: Video
-    track: Track
-    missing: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.track.masks.shape[1:]
-
-
-@dataclass
-class _Item:
-    """Frame `t` of a run, in a slot."""
-
-    slot: int
-    t: int
-    run: _Run
 
 
 @dataclass
 class _Chunk:
     """Some steps of all slots: items (a list per step) on their way through the stages."""
 
-    steps: list[list[_Item]]
+    steps: list[list[Item]]
     resized: list[Future[np.ndarray]] = field(default_factory=list)
     levels: list[Tensor] = field(default_factory=list)  # features, rows in the order of the items
-    results: list[tuple[list[_Item], Tensor]] = field(default_factory=list)
+    results: list[tuple[list[Item], Tensor]] = field(default_factory=list)
     ready: Any = None  # CUDA event: the last stage is done
 
 
@@ -124,6 +85,8 @@ class MaskTracker:
         self.mean = torch.tensor(_MEAN, device=self.device)[:, None, None]
         self.std = torch.tensor(_STD, device=self.device)[:, None, None]
         self.bank: MemoryBank | None = None
+        self.compute: ThreadPoolExecutor | None = None
+        self.workers = 1
 
     def track(self, videos: Iterable[Video], keep_logits: bool = False) -> Iterator[Track]:
         """Yield each video's `Track` when it is complete.
@@ -133,9 +96,9 @@ class MaskTracker:
         """
         waiting = iter(videos)
         while True:
-            runs: list[_Run] = []
+            runs: list[Run] = []
             try:
-                yield from self._run(_Schedule(waiting, self.batch, runs, keep_logits), runs, keep_logits)
+                yield from self._run(Schedule(waiting, self.batch, runs, keep_logits), runs, keep_logits)
                 return
             except torch.OutOfMemoryError as error:
                 if self.batch == 1:
@@ -150,11 +113,16 @@ class MaskTracker:
             if self.cuda:
                 torch.cuda.empty_cache()
 
-    def _run(self, schedule: _Schedule, runs: list[_Run], keep_logits: bool) -> Iterator[Track]:
+    def _run(self, schedule: Schedule, runs: list[Run], keep_logits: bool) -> Iterator[Track]:
         with torch.inference_mode():
             self.bank = MemoryBank(self.predictor, self.batch)
-        steps = max(1, self.encode_batch // self.batch)
-        pool = ThreadPoolExecutor(max(2, torch.get_num_threads()))
+        # One pass on each core, in a thread of its own, scales better than one pass on all cores.
+        threads = torch.get_num_threads()
+        self.workers = workers = threads if not self.cuda and self.batch > 1 else 1
+        steps = max(1, self.encode_batch * workers // self.batch)
+        pool = ThreadPoolExecutor(max(2, threads))
+        self.compute = ThreadPoolExecutor(workers) if workers > 1 else None
+        torch.set_num_threads(threads // workers)
         try:
             chunks = iter(lambda: schedule.take(steps), [])
             resized = _ahead(self._resize(pool, _Chunk(items)) for items in chunks)
@@ -162,7 +130,10 @@ class MaskTracker:
             for chunk in _ahead(self._track(chunk, keep_logits) for chunk in encoded):
                 yield from self._finish(chunk, runs, keep_logits)
         finally:
-            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+            for executor in (pool, self.compute):
+                if executor:
+                    executor.shutdown(cancel_futures=True)
 
     def _resize(self, pool: ThreadPoolExecutor, chunk: _Chunk) -> _Chunk:
         size = self.predictor.image_size
@@ -177,18 +148,21 @@ class MaskTracker:
         if self.compiled:
             frames = F.pad(frames, (0, 0, 0, 0, 0, 0, 0, -len(frames) % self.encode_batch))
         frames = frames.pin_memory() if self.cuda else frames
-        with torch.cuda.stream(self.side if self.cuda else None), self._autocast():
-            batches = []
-            for batch in frames.to(self.device, non_blocking=True).split(self.encode_batch):
-                image = (batch.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-                levels = self.encode(self.predictor, image)
-                # A CUDA graph's next replay would overwrite its output.
-                batches.append([level.clone() for level in levels] if self.compiled else levels)
-            chunk.levels = [
-                torch.cat(level) if len(batches) > 1 else level[0] for level in zip(*batches, strict=True)
-            ]
+        with torch.cuda.stream(self.side if self.cuda else None):
+            frames = frames.to(self.device, non_blocking=True)
+            parts = self._map(self._encode_part, frames.split(self._share(len(frames), self.encode_batch)))
+            levels = list(zip(*parts, strict=True))
+            chunk.levels = [torch.cat(level) if len(parts) > 1 else level[0] for level in levels]
             chunk.ready = self._event()
         return chunk
+
+    def _encode_part(self, frames: Tensor) -> list[Tensor]:
+        """(B, S, S, 3) uint8 → features of three levels."""
+        with torch.inference_mode(), self._autocast():
+            images = (frames.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+            levels = self.encode(self.predictor, images)
+            # A CUDA graph's next replay would overwrite its output.
+            return [level.clone() for level in levels] if self.compiled else levels
 
     @torch.inference_mode()
     def _track(self, chunk: _Chunk, keep_logits: bool) -> _Chunk:
@@ -198,31 +172,45 @@ class MaskTracker:
             stream.wait_event(chunk.ready)
             for level in chunk.levels:
                 level.record_stream(stream)
+
+        def track_part(part: tuple[list[int], list[Item]]) -> list[tuple[list[Item], Tensor]]:
+            rows, items = part
+            index = _index(rows, self.device)
+            with torch.inference_mode(), self._autocast():
+                logits = self._step([level[index] for level in chunk.levels], items)  # (B, 1, S/4, S/4)
+                return list(self._masks(logits, items, keep_logits))
+
         row = 0
-        with self._autocast():
-            for items in chunk.steps:
-                for rows, group in self._groups(items):
-                    index = _index([row + r for r in rows], self.device)
-                    logits = self._step([level[index] for level in chunk.levels], group)  # (B, 1, S/4, S/4)
-                    chunk.results += self._masks(logits, group, keep_logits)
-                row += len(items)
+        for items in chunk.steps:
+            for results in self._map(track_part, list(self._groups(row, items))):
+                chunk.results += results
+            row += len(items)
         chunk.levels = []
         chunk.ready = self._event()
         return chunk
 
-    def _groups(self, items: list[_Item]) -> Iterator[tuple[list[int], list[_Item]]]:
-        """Parts of a step that can share a batch, (rows, items) each."""
+    def _groups(self, row: int, items: list[Item]) -> Iterator[tuple[list[int], list[Item]]]:
+        """Parts of a step that can share a batch, (rows, items) each; `row` is the first item's."""
         assert self.bank is not None
         groups: dict[Any, list[int]] = {}
-        for row, item in enumerate(items):
+        for index, item in enumerate(items):
             kind = self.bank.signature(item.t) if item.t else item.run.video.prompt.kind
-            groups.setdefault(kind, []).append(row)
-        for rows in groups.values():
-            for start in range(0, len(rows), self.track_batch):
-                part = rows[start : start + self.track_batch]
-                yield part, [items[row] for row in part]
+            groups.setdefault(kind, []).append(index)
+        for indices in groups.values():
+            size = self._share(len(indices), self.track_batch)
+            for start in range(0, len(indices), size):
+                part = indices[start : start + size]
+                yield [row + index for index in part], [items[index] for index in part]
 
-    def _step(self, levels: list[Tensor], items: list[_Item]) -> Tensor:
+    def _share(self, count: int, most: int) -> int:
+        """Into batches of which size to part `count`: at most `most`, and as many for each core."""
+        rounds = -(-count // (most * self.workers))
+        return -(-count // (rounds * self.workers))
+
+    def _map(self, function: Callable[[S], T], parts: Sequence[S]) -> list[T]:
+        return list(self.compute.map(function, parts) if self.compute else map(function, parts))
+
+    def _step(self, levels: list[Tensor], items: list[Item]) -> Tensor:
         """Track one frame of each video: features (B, C, h, w) per level → mask logits (B, 1, S/4, S/4)."""
         model, bank, real = self.predictor, self.bank, len(items)
         assert bank is not None
@@ -278,7 +266,7 @@ class MaskTracker:
 
         return fill_holes_in_mask_scores(logits, self.predictor.fill_hole_area)
 
-    def _masks(self, logits: Tensor, items: list[_Item], keep_logits: bool) -> Iterator[tuple[list[_Item], Tensor]]:
+    def _masks(self, logits: Tensor, items: list[Item], keep_logits: bool) -> Iterator[tuple[list[Item], Tensor]]:
         """Logits at the videos' own sizes, thresholded and on their way to the host."""
         for size in dict.fromkeys(item.run.size for item in items):
             rows = [row for row, item in enumerate(items) if item.run.size == size]
@@ -289,7 +277,7 @@ class MaskTracker:
                 own = host.copy_(own, non_blocking=True)
             yield [items[row] for row in rows], own
 
-    def _finish(self, chunk: _Chunk, runs: list[_Run], keep_logits: bool) -> Iterator[Track]:
+    def _finish(self, chunk: _Chunk, runs: list[Run], keep_logits: bool) -> Iterator[Track]:
         if self.cuda:
             chunk.ready.synchronize()
         for items, result in chunk.results:
@@ -310,44 +298,7 @@ class MaskTracker:
         return torch.cuda.current_stream(self.device).record_event() if self.cuda else None
 
 
-class _Schedule:
-    """Which frame of which video each slot gets: a video keeps its slot to its end, then the next one has it."""
-
-    def __init__(self, videos: Iterator[Video], slots: int, runs: list[_Run], keep_logits: bool) -> None:
-        self.videos, self.runs, self.keep_logits = videos, runs, keep_logits
-        self.slots: list[Iterator[_Item]] = [iter(()) for _ in range(slots)]
-
-    def take(self, steps: int) -> list[list[_Item]]:
-        """The items of the next steps; fewer at the end, none after it."""
-        taken = []
-        for _ in range(steps):
-            items = [item for slot in range(len(self.slots)) if (item := self._next(slot))]
-            if not items:
-                break
-            taken.append(items)
-        return taken
-
-    def _next(self, slot: int) -> _Item | None:
-        item = next(self.slots[slot], None)
-        if item is None and (video := next(self.videos, None)) is not None:
-            run = _start(video, self.keep_logits)
-            self.runs.append(run)
-            self.slots[slot] = iter([_Item(slot, t, run) for t in range(run.missing)])
-            item = next(self.slots[slot])
-        return item
-
-
-def _start(video: Video, keep_logits: bool) -> _Run:
-    if not len(video.frames):
-        raise DmaskError(f"{video.name} has no frames; give a video of at least one")
-    height, width = video.frames[0].shape[:2]
-    video.prompt.check(height, width, video.name)
-    shape = (len(video.frames), height, width)
-    track = Track(video.key, np.zeros(shape, bool), np.zeros(shape, np.float32) if keep_logits else None)
-    return _Run(video, track, len(video.frames))
-
-
-def _resized(run: _Run, t: int, size: int) -> np.ndarray:
+def _resized(run: Run, t: int, size: int) -> np.ndarray:
     """Frame t as the official predictor's loader resizes it: (size, size, 3) uint8."""
     frame = run.video.frames[t]
     if frame.shape[:2] != run.size:

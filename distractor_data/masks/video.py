@@ -56,7 +56,8 @@ def mask_video(
         raise DmaskError("a video has no simulator; give --prompt box=x0,y0,x1,y1, point=x,y, mask=FILE or motion")
     if (out / OVERLAY).exists() and not overwrite:  # it is written last
         raise DmaskError(f"{out} holds masks already; choose another --out, or replace them with --overwrite")
-    from distractor_data.masks.tracker import Video, pick_device
+    from distractor_data.masks.schedule import Video
+    from distractor_data.masks.tracker import pick_device
 
     prompt = prompts.parse(settings.prompt)
     with tempfile.TemporaryDirectory(prefix="dmask-") as scratch:
