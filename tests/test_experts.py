@@ -143,20 +143,26 @@ def test_resuming_with_other_settings_or_nothing_is_refused(trained: Path, tmp_p
 
 
 @pytest.mark.parametrize("env", policies.shipped())
-def test_shipped_experts_beat_their_medium_level_and_that_beats_chance(env: str) -> None:
-    record = {level: policies.read(policies.weights_file(level, env))[1] for level in ("expert", "medium")}
-    means = {level: float(metadata["return_mean"]) for level, metadata in record.items()}
-    assert 0.25 * means["expert"] < means["medium"] < 0.75 * means["expert"]
+def test_shipped_policies_reach_what_their_metadata_says(env: str) -> None:
+    means = {}
     for level in ("expert", "medium"):
+        if env not in policies.shipped(level):
+            continue
+        path = policies.weights_file(level, env)
+        record = policies.read(path)[1]
+        assert (record["env"], record["level"]) == (env, level)
+        assert int(record["return_episodes"]) >= 20
+        assert path.stat().st_size < 1_000_000
+        means[level], deviation = float(record["return_mean"]), float(record["return_std"])
+        # two of the recorded episodes; the floor is for versions of MuJoCo that differ in the last digits
         measured = evaluate.evaluate(level, env, episodes=2)
-        # the first two of the recorded episodes: within five recorded standard deviations of the recorded mean
-        spread = max(float(record[level]["return_std"]), 0.02 * means[level])
-        assert abs(measured.mean() - means[level]) < 5 * spread
-        assert policies.weights_file(level, env).stat().st_size < 1_000_000
+        assert abs(measured.mean() - means[level]) < 4 * max(deviation, 0.02 * means[level])
+    if "medium" in means:
+        assert 0.25 * means["expert"] < means["medium"] < 0.75 * means["expert"]
 
 
 def test_mixed_draws_a_level_for_each_episode_and_records_it() -> None:
-    spec = Spec(env=policies.shipped()[0], policy="mixed", steps=3, difficulty="clean", image_size=16)
+    spec = Spec(env=policies.shipped("medium")[0], policy="mixed", steps=3, difficulty="clean", image_size=16)
     levels = [rollout(spec, episode).info["policy_level"] for episode in range(12)]
     assert set(levels) == set(policies.MIXTURE)
     assert levels[:3] == [rollout(spec, episode).info["policy_level"] for episode in range(3)]
@@ -166,7 +172,7 @@ def test_mixed_draws_a_level_for_each_episode_and_records_it() -> None:
 
 
 def test_a_mixed_evaluation_is_made_of_the_levels_episodes() -> None:
-    env, episodes = policies.shipped()[0], 4
+    env, episodes = policies.shipped("medium")[0], 4
     alone = np.stack([evaluate.evaluate(level, env, episodes, workers=1) for level in ("expert", "medium")])
     mixed = evaluate.evaluate("mixed", env, episodes)
     drawn = [policies.draw_level("mixed", np.random.default_rng(evaluate.HELD_OUT + k)) for k in range(episodes)]
@@ -178,7 +184,7 @@ def test_a_mixed_evaluation_is_made_of_the_levels_episodes() -> None:
 
 
 def test_the_digest_follows_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    env = policies.shipped()[0]
+    env = policies.shipped("medium")[0]
     digests = {level: policies.digest(level, env) for level in policies.NAMES}
     assert digests["random"] == ""
     assert len(set(digests.values())) == len(policies.NAMES)

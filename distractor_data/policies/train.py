@@ -352,12 +352,19 @@ def export(actor: Path, out: Path, level: str, episodes: int) -> np.ndarray:
     return measured
 
 
-def export_medium(state_dir: Path, out: Path, episodes: int) -> Path:
-    """Beside `out`, the earlier actor of the same training whose return is nearest to half of the expert's."""
-    half = float(policies.read(out)[1]["selection_return"]) / 2
-    actors = {path: policies.read(path)[1] for path in sorted(state_dir.glob("actor-*.safetensors"))}
-    actor = min(actors, key=lambda path: abs(float(actors[path]["selection_return"]) - half))
+def export_medium(state_dir: Path, out: Path, episodes: int) -> Path | None:
+    """Beside `out`, the earlier actor of the same training whose return is nearest to half of the expert's.
+
+    None, and no file, where no kept actor lies between a quarter and three quarters of it.
+    """
     medium = medium_file(out)
-    if not medium.exists() or policies.read(medium)[1]["steps"] != actors[actor]["steps"]:
+    whole = float(policies.read(out)[1]["selection_return"])
+    kept = {path: policies.read(path)[1] for path in sorted(state_dir.glob("actor-*.safetensors"))}
+    shares = {path: float(metadata["selection_return"]) / whole for path, metadata in kept.items()}
+    actor = min(shares, key=lambda path: abs(shares[path] - 0.5))
+    if not 0.25 < shares[actor] < 0.75:
+        medium.unlink(missing_ok=True)
+        return None
+    if not medium.exists() or policies.read(medium)[1]["steps"] != kept[actor]["steps"]:
         export(actor, medium, "medium", episodes)
     return medium
