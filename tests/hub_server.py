@@ -30,7 +30,7 @@ class HubServer(Store, ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, directory: str | Path, page: int = 7, chunk_size: int = 50_000) -> None:
+    def __init__(self, directory: str | Path, page: int = 7, chunk_size: int = 20_000) -> None:
         Store.__init__(self, directory)
         ThreadingHTTPServer.__init__(self, ("127.0.0.1", 0), Handler)
         self.page, self.chunk_size = page, chunk_size  # small, so that both are exercised

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import datasets
@@ -76,6 +78,8 @@ def test_the_repository_holds_the_folder_and_a_valid_card(hub: HubServer, folder
     pushed = toolkit.push(folder, "org/name", tag="v1", private=True)
     files = hub.files("org/name")
     assert without_card(files) == whole(folder)
+    assert any(re.fullmatch(r"PUT /lfs/\w+", line) for line in hub.log)
+    assert any(re.fullmatch(r"PUT /lfs/\w+/2", line) for line in hub.log)  # in several parts
     assert pushed.url == f"{hub.url}/datasets/org/name"
     assert files["README.md"].decode() == pushed.card
     card = DatasetCard(pushed.card)
@@ -292,14 +296,22 @@ def test_the_token_is_sent_to_the_hub_and_nowhere_else(
             assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
 
 
-def run_cli(*arguments: str, folder: Path, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+def start_cli(*arguments: str, folder: Path, token: str | None = TOKEN) -> subprocess.Popen[str]:
     """`dmask` as a person runs it, beside `data/`."""
     environment = {**os.environ, "HF_HOME": str(folder.parent / "home"), "PYTHONPATH": os.pathsep.join(sys.path)}
     environment.pop("HF_TOKEN", None)
     if token is not None:
         environment["HF_TOKEN"] = token
     command = [sys.executable, "-m", "distractor_data.cli", *arguments]
-    return subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder.parent, env=environment, text=True, **pipes)
+
+
+def run_cli(*arguments: str, folder: Path, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+    """The same, to its end."""
+    process = start_cli(*arguments, folder=folder, token=token)
+    stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
 def test_the_command_line_publishes_the_default_folder(hub: HubServer, folder: Path) -> None:
@@ -340,3 +352,24 @@ def test_masks_on_a_part_of_the_shards_are_not_published(hub: HubServer, folder:
     with pytest.raises(DmaskError, match="masks on a part of its shards"):
         toolkit.push(folder, "org/name")
     assert hub.requests == 0
+
+
+def test_killed_in_the_middle_it_goes_on(hub: HubServer, folder: Path) -> None:
+    process = start_cli("push", "data", "org/name", folder=folder)
+    while not any(line.startswith("PUT") for line in hub.log):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert not hub.files("org/name")
+    toolkit.push(folder, "org/name")
+    assert without_card(hub.files("org/name")) == whole(folder)
+
+
+def test_a_model_is_not_pushed_over_a_dataset_nor_a_dataset_read_as_a_model(hub: HubServer, folder: Path) -> None:
+    toolkit.push(folder, "org/name")
+    model = repository.Repository(HfApi(), "org/name", "model")
+    with pytest.raises(DmaskError, match="org/name is a dataset repository; give the model another name"):
+        model.create()
+    with pytest.raises(DmaskError, match="org/name is a dataset repository, not a model"):
+        model.head()
