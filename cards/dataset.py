@@ -262,11 +262,21 @@ def _row(part: Part) -> dict[str, Any]:
         "size": f"{height}×{width}",
         "mean_return": show(part.mean("return"), ".1f"),
         "expert": show(record.get("expert_return"), ".1f"),
-        "mask": record["mask"]["source"],
+        "mask": _mask_source(record["mask"]),
         "coverage": show(part.mean("coverage"), ".1%"),
         "iou": show(part.mean("iou"), ".3f"),
         "commands": [command(Spec.from_json(record["spec"])), *_mask_commands(part)],
     }
+
+
+def _mask_source(mask: dict[str, Any]) -> str:
+    """What made the masks; of degraded ones, what was degraded and how."""
+    if mask["source"] != "corrupted":
+        return mask["source"]
+    how = ", ".join(
+        f"{name} {value}" for name, value in mask.items() if name not in ("source", "of", "seed") and value
+    )
+    return f"{_mask_source(mask['of'])}, corrupted ({how})"
 
 
 def _mask_commands(part: Part) -> list[str]:

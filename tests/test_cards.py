@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 from cards.dataset import SHEET, write_card
-from distractor_data import report, schema
+from distractor_data import report, schema, storage
 from distractor_data.errors import DmaskError
 
 
@@ -90,3 +90,18 @@ def test_contact_sheet_shows_frames_masks_and_overlays(folder: Path, tmp_path: P
     assert sheet.shape == (3 * (96 + gap) + gap, 3 * (96 + gap) + gap, 3)
     write_card(folder)
     assert (folder / "walker-run/train/meta" / SHEET).exists()
+
+
+def test_the_masks_origin_is_said(folder: Path) -> None:
+    for config, mask in (
+        ("walker-run", {"source": "tiny", "model": "facebook/tiny", "prompt": "simulator", "image_size": 256}),
+        ("cheetah-run", {"source": "corrupted", "of": {"source": "simulator"}, "dilate": 2, "erode": 0, "seed": 1}),
+    ):
+        record = storage.read_json(folder / config / "train" / schema.DMASK)
+        storage.write_json(folder / config / "train" / schema.DMASK, record | {"mask": mask})
+    text = write_card(folder).read_text()
+    assert "| – | tiny |" in text
+    assert "| – | simulator, corrupted (dilate 2) |" in text
+    command = "dmask mask --env walker-run --split train --model facebook/tiny --image-size 256 --prompt simulator"
+    assert f"- `{command}`" in text
+    assert "they are exact" not in text
