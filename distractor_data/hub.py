@@ -85,7 +85,7 @@ def _license(found: list[Part], license: str | None, repository: Repository | No
 
     chosen = license_of(found, license) or (repository.license() if repository else None)
     if chosen is None:
-        videos = ", ".join(sorted({part.record["spec"]["backgrounds"] for part in found}))
+        videos = ", ".join(sorted({part.record["spec"]["backgrounds"] for part in found} - {SYNTHETIC}))
         raise DmaskError(
             f"the licence follows that of the background videos ({videos}), which dmask can't know; "
             "give it with --license, such as --license cc-by-nc-4.0"
