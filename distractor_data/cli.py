@@ -29,6 +29,13 @@ class Difficulty(StrEnum):
     scale_easy_video_hard = "scale-easy-video-hard"
 
 
+class Masks(StrEnum):
+    """Where a new dataset's masks come from."""
+
+    simulator = "simulator"
+    sam2 = "sam2"
+
+
 class Split(StrEnum):
     """Training videos behind the agent, or others."""
 
@@ -65,6 +72,13 @@ def generate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     push: Annotated[str | None, typer.Option(help="ORG/NAME: send each shard there when it is done.")] = None,
     license: Annotated[str | None, typer.Option(help="With --push, where the background videos are real.")] = None,
+    masks: Annotated[Masks, typer.Option(help="sam2: also what `dmask mask` does, while the rest renders.")] = (
+        Masks.simulator
+    ),
+    mask_model: Annotated[str, typer.Option(help="With --masks sam2: as --model of `dmask mask`.")] = (
+        "facebook/sam2.1-hiera-tiny"
+    ),
+    mask_image_size: Annotated[int, typer.Option(help="With --masks sam2: as its --image-size.")] = 1024,
 ) -> None:
     """Make trajectories with distractors and exact masks, as Parquet that `load_dataset` reads.
 
@@ -72,6 +86,7 @@ def generate(
     """
     from distractor_data import terminal
     from distractor_data.generate import generate as run
+    from distractor_data.masks.annotate import Settings, report
 
     if workers < 0:
         raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
@@ -89,9 +104,14 @@ def generate(
         clean=clean,
         seed=seed,
     )
+    settings = Settings(mask_model, mask_image_size) if masks == Masks.sam2 else None
+    if settings and push:
+        raise DmaskError("--masks sam2 and --push don't go together; generate first, then run `dmask push`")
     with terminal.episode_progress(spec.env, episodes) as on_episode:
-        summary = run(spec, out, workers or None, overwrite, on_episode, push, license)
+        summary = run(spec, out, workers or None, overwrite, on_episode, push, license, settings)
     terminal.print_summary(summary, spec, push or out)
+    if settings:
+        terminal.print_masks([report(summary.root)])
 
 
 @app.command()

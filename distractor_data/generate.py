@@ -7,14 +7,17 @@ import fcntl
 import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distractor_data import engines, meta, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Spec
+
+if TYPE_CHECKING:
+    from distractor_data.masks.annotate import Settings
 
 _MUST_MATCH = ("mujoco", "dm_control", "distracting-control")
 
@@ -41,13 +44,15 @@ def generate(
     on_episode: Callable[[int, bool], None] = lambda frames, made: None,
     push: str | None = None,
     license: str | None = None,
+    masks: Settings | None = None,
 ) -> Summary:
     """Write the config and split of a spec into `directory`, going on from what is there.
 
     `on_episode(frames, made)` is called for each episode, `made` being false for one that was there already.
     With `push`, the name of a dataset repository, each shard goes there when it is done and its frames are not
-    kept here; what lies there is not made again. Raises `DmaskError` where the folder or the repository holds
-    another spec, or another run is writing to the folder.
+    kept here; what lies there is not made again. With `masks`, shards get a model's masks while others are made.
+    Raises `DmaskError` where the folder or the repository holds another spec, or another run is writing to the
+    folder.
     """
     started = time.perf_counter()
     spec, fps = _complete(spec)
@@ -59,11 +64,21 @@ def generate(
         publish = _publisher(directory, push, spec, license, overwrite) if push else lambda: None
         _resume(root, spec, fps)
         publish()
-        made = _fill(root, spec, fps, workers or engines.cores(), on_episode, publish)
+        with _masking(root, masks) as mask:
+            mask()
+            made = _fill(root, spec, fps, workers or engines.cores(), on_episode, lambda: (publish(), mask()))
         _close(root)
         publish()
     write_card(directory)
     return _summarise(root, made, time.perf_counter() - started)
+
+
+def _masking(root: Path, settings: Settings | None) -> AbstractContextManager[Callable[[], None]]:
+    if settings is None:
+        return nullcontext(lambda: None)
+    from distractor_data.masks.annotate import masking
+
+    return masking(root, settings)
 
 
 def _publisher(directory: str | Path, name: str, spec: Spec, license: str | None, fresh: bool) -> Callable[[], None]:
@@ -161,7 +176,7 @@ def _fill(
     fps: int,
     workers: int,
     on_episode: Callable[[int, bool], None],
-    publish: Callable[[], None],
+    publish: Callable[[], object],
 ) -> int:
     """Make what is missing; `publish` is called when shards are done. Returns the number of frames made."""
     size = storage.episodes_per_shard(spec)

@@ -207,6 +207,29 @@ def test_a_process_for_each_device(masked, settings, tmp_path):
     assert meta.read_record(root)["mask"].get("complete") is None
 
 
+def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):
+    root = make(tmp_path / "dataset", shards=1)
+    with annotate.masking(root, settings) as add:
+        add()
+        assert meta.read_record(root)["mask"]["complete"] is False
+        for number in (2, 3):  # the second shard gets done while the first is tracked
+            storage.write_part(root, episode(number), 40)
+        storage.assemble(root, 1, range(2, 4), 2 * STEPS, ENV)
+        add()
+    meta.refresh(root)
+    assert meta.read_record(root)["mask"] == meta.read_record(schema.root(masked[0], ENV, "train"))["mask"]
+    assert files(root) == files(schema.root(masked[0], ENV, "train"))
+
+
+def test_what_fails_while_a_dataset_is_being_made_is_told(settings, tmp_path):
+    root = make(tmp_path / "dataset", shards=1)
+    outside = Settings(settings.model, 64, 2, "box=0,0,99,9", device="cpu")
+    with pytest.raises(DmaskError, match="lies outside"), annotate.masking(root, outside) as add:
+        add()
+    assert dataset.load(tmp_path / "dataset")[0].mask_sim is None
+    np.testing.assert_array_equal(dataset.load(tmp_path / "dataset")[0].mask, episode(0).mask)
+
+
 def test_reprompt_begins_anew(settings, tmp_path):
     make(tmp_path / "dataset", shards=1)
     mask_dataset(tmp_path / "dataset", Settings(settings.model, 64, 4, reprompt=3, device="cpu"))

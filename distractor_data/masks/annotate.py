@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import io
+import queue
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -244,26 +247,91 @@ def _mask_shards(
     share: tuple[str, list[tuple[Path, int]]],
 ) -> int:
     """Mask a share of shards on one device. Returns the number of frames."""
-    from distractor_data.masks.schedule import Video
-
     device, pending = share
     tracker = tracker_for(settings, device)
-    prompt, total = prompts.parse(settings.prompt), 0
+    total = 0
+    for frames in _mask_with(tracker, settings, source, pending, meta.refresh):
+        total += frames
+        if on_frames:
+            on_frames(frames)
+    return total
 
-    def videos() -> Iterator[Video]:
+
+def _mask_with(
+    tracker: Any,
+    settings: Settings,
+    source: dict[str, Any],
+    pending: list[tuple[Path, int]],
+    on_written: Callable[[Path], None],
+) -> Iterator[int]:
+    """Mask shards; yields the number of frames of each video that was tracked."""
+    prompt = prompts.parse(settings.prompt)
+
+    def write(shard: _Shard) -> None:
+        rewrite.write_masks(shard.root, shard.number, shard.frames, shard.episodes, shard.masks, source)
+        on_written(shard.root)
+        shard.frames, shard.masks = None, []  # large, and done with
+
+    def videos() -> Iterator[Any]:
         for root, number in pending:
-            yield from _videos(_open(root, number), prompt, settings.reprompt, lambda shard: _write(shard, source))
+            yield from _videos(_open(root, number), prompt, settings.reprompt, write)
 
     for track in tracker.track(videos()):
         shard, row, start = track.key
         shard.masks[row][start : start + len(track.masks)] = track.masks
         shard.missing -= 1
-        total += len(track.masks)
-        if on_frames:
-            on_frames(len(track.masks))
         if not shard.missing:
-            _write(shard, source)
-    return total
+            write(shard)
+        yield len(track.masks)
+
+
+@contextmanager
+def masking(root: Path, settings: Settings) -> Iterator[Callable[[], None]]:
+    """Mask the shards of a split that is being generated; yields what to call when another one may be done.
+
+    A thread tracks what is there while others render. At the end all shards have their masks; the caller
+    refreshes what is derived from them.
+    """
+    from distractor_data.masks.model import resolve
+
+    source = _source(settings, resolve(settings.model)[1])
+    _check_source(root, source, overwrite=False)
+    tracker = tracker_for(settings, _devices(settings.device)[0])
+    rewrite.set_source(root, source | {"complete": False})
+    waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    failures: list[BaseException] = []
+    seen: set[int] = set()
+
+    def work() -> None:
+        try:
+            numbers: list[int | None] = [0]
+            while numbers[-1] is not None:  # None comes last
+                numbers = [waiting.get()]
+                while not waiting.empty():
+                    numbers.append(waiting.get())
+                pending = [(root, number) for number in numbers if number is not None]
+                deque(_mask_with(tracker, settings, source, pending, lambda root: None), maxlen=0)
+        except BaseException as error:  # raised again by the thread that waits for this one
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+
+    def add() -> None:
+        if failures:
+            raise failures[0]
+        for number in storage.shards(root):
+            if number not in seen and rewrite.shard_source(root, number) != source:
+                waiting.put(number)
+            seen.add(number)
+
+    yield add
+    add()
+    waiting.put(None)
+    thread.join()
+    if failures:
+        raise failures[0]
+    rewrite.set_source(root, source)
 
 
 def _open(root: Path, number: int) -> _Shard:
@@ -289,9 +357,3 @@ def _videos(shard: _Shard, prompt: str | Prompt, reprompt: int, on_empty: Callab
     if not found:
         on_empty(shard)
     yield from found
-
-
-def _write(shard: _Shard, source: dict[str, Any]) -> None:
-    rewrite.write_masks(shard.root, shard.number, shard.frames, shard.episodes, shard.masks, source)
-    meta.refresh(shard.root)
-    shard.frames, shard.masks = None, []  # large, and done with
