@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_the_medium_level_is_the_kept_actor_nearest_to_half_of_the_return(traine
 def test_the_exported_network_acts_as_the_learner_does(trained: Path) -> None:
     envs = train.make_vec_env(TINY, 1)
     model = train.make_model(TINY, envs)
-    train.restore_state(trained / "state" / "state.npz", TINY, model, envs)
+    train.restore_state(trained / "state" / "state.npz", model, envs)
     path = trained / "exported.safetensors"
     metadata = policies.read(trained / "cartpole-balance-expert.safetensors")[1]
     train.save_policy(path, train.actor_tensors(model, envs), metadata)
@@ -92,10 +93,10 @@ def test_the_training_state_comes_back_whole(trained: Path, tmp_path: Path) -> N
 
     envs = train.make_vec_env(TINY, 1)
     model = train.make_model(TINY, envs)
-    best = train.restore_state(trained / "state" / "state.npz", TINY, model, envs)
+    train.restore_state(trained / "state" / "state.npz", model, envs)
     assert model.num_timesteps * TINY.action_repeat >= TINY.steps
     assert model.replay_buffer.pos == model.num_timesteps // TINY.num_envs
-    train.save_state(tmp_path / "again.npz", TINY, model, envs, best)
+    train.save_state(tmp_path / "again.npz", TINY, model, envs)
     with np.load(trained / "state" / "state.npz") as first, np.load(tmp_path / "again.npz") as second:
         assert first.files == second.files
         for name in first.files:
@@ -128,6 +129,22 @@ def test_a_killed_training_resumes_where_it_was(tmp_path: Path) -> None:
     assert resumed.returncode == 0, resumed.stderr
     assert f"resumed at {steps:,} steps" in resumed.stdout + resumed.stderr
     assert steps < int(policies.read(out)[1]["steps"]) < steps + 1_000 + 16
+
+
+def test_a_resumed_training_keeps_a_better_actor(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "cartpole-balance-expert.safetensors"
+    tensors, metadata = policies.read(trained / "cartpole-balance-expert.safetensors")
+    train.save_policy(out, tensors, {**metadata, "selection_return": "1001"})  # more than any episode can give
+    before = out.read_bytes()
+    state = tmp_path / "state"
+    shutil.copytree(trained / "state", state)
+    longer = train.Settings(**{**vars(TINY), "steps": TINY.steps + 100})
+    train.train(longer, out, state, resume=True)
+    assert out.read_bytes() == before
+    out.unlink()
+    longest = train.Settings(**{**vars(TINY), "steps": TINY.steps + 200})
+    train.train(longest, out, state, resume=True)
+    assert int(policies.read(out)[1]["steps"]) >= longest.steps
 
 
 def test_resuming_with_other_settings_or_nothing_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def _learned(model: Any) -> dict[str, Any]:
     }
 
 
-def save_state(path: Path, settings: Settings, model: Any, envs: Any, best: float) -> None:
+def save_state(path: Path, settings: Settings, model: Any, envs: Any) -> None:
     """Everything that training goes on from, replay buffer included, as one uncompressed .npz without pickles."""
     from flax import serialization
 
@@ -174,7 +174,6 @@ def save_state(path: Path, settings: Settings, model: Any, envs: Any, best: floa
         temporary,
         settings=np.array(json.dumps(dataclasses.asdict(settings))),
         counters=np.array([model.num_timesteps, model._n_updates, buffer.pos, buffer.full]),
-        best=np.array(best),
         obs_mean=envs.obs_rms.mean,
         obs_var=envs.obs_rms.var,
         obs_count=np.array(envs.obs_rms.count),
@@ -183,11 +182,8 @@ def save_state(path: Path, settings: Settings, model: Any, envs: Any, best: floa
     os.replace(temporary, path)
 
 
-def restore_state(path: Path, settings: Settings, model: Any, envs: Any) -> float:
-    """The inverse of `save_state`, into a fresh model; returns the best selection return so far.
-
-    Raises `DmaskError` where the state belongs to other settings.
-    """
+def restore_state(path: Path, model: Any, envs: Any) -> None:
+    """The inverse of `save_state`, into a fresh model of the same settings."""
     from flax import serialization
 
     with np.load(path, allow_pickle=False) as file:
@@ -204,10 +200,8 @@ def restore_state(path: Path, settings: Settings, model: Any, envs: Any) -> floa
         buffer.timeouts[buffer.pos - 1] = 1  # the kill cut these episodes: no n-step return goes across
         envs.obs_rms.mean, envs.obs_rms.var = file["obs_mean"], file["obs_var"]
         envs.obs_rms.count = float(file["obs_count"])
-        best = float(file["best"])
     model.policy.actor_state, model.policy.qf_state = learned["actor"], learned["critic"]
     model.ent_coef_state, model.key = learned["temperature"], learned["key"]
-    return best
 
 
 def _check_state(path: Path, settings: Settings, resume: bool) -> int:
@@ -258,8 +252,9 @@ def train(
     out.parent.mkdir(parents=True, exist_ok=True)
     best = -np.inf
     if start:
-        kept = restore_state(state, settings, model, envs)
-        best = kept if out.exists() else best  # another --out gets the next actor, whatever its return
+        restore_state(state, model, envs)
+        if out.exists():  # it may be newer than the state
+            best = float(policies.read(out)[1].get("selection_return", best))
         report(f"resumed at {start:,} steps")
     steps, saved, cost = start, -np.inf, 0.0
     while steps < settings.steps:
@@ -273,7 +268,7 @@ def train(
         # At most a twentieth of the time goes into saving; a finished run is always saved.
         if steps >= settings.steps or time.monotonic() - saved > max(10.0, 20 * cost):
             begun = time.monotonic()
-            save_state(state, settings, model, envs, best)
+            save_state(state, settings, model, envs)
             saved = time.monotonic()
             cost = saved - begun
     record = policies.read(out)[1]
