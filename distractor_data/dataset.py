@@ -111,16 +111,22 @@ def locate(
     return hub.stream(_repository(source), env, split, revision)[0]
 
 
-def shard_files(source: str | Path, env: str, split: str = "train") -> Iterator[Path]:
-    """The files of frames, one shard after the other; from the Hub each is deleted when the next is asked for."""
+def shard_files(
+    source: str | Path, env: str, split: str = "train", share: tuple[int, int] = (0, 1)
+) -> Iterator[Path]:
+    """The files of frames, one shard after the other; from the Hub each is deleted when the next is asked for.
+
+    `share` is (rank, world): of several processes, each gets every `world`-th shard.
+    """
+    mine = slice(share[0], None, share[1])
     if Path(source).is_dir():
         root = choose(source, env, split)
-        yield from (root / schema.data_file(shard) for shard in storage.shards(root))
+        yield from (root / schema.data_file(shard) for shard in storage.shards(root)[mine])
         return
     from distractor_data import hub
 
     root, shard_file = hub.stream(_repository(source), env, split)
-    for shard in storage.shards(root, frames=False):
+    for shard in storage.shards(root, frames=False)[mine]:
         with tempfile.TemporaryDirectory() as folder:
             yield shard_file(shard, Path(folder))
 

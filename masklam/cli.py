@@ -33,7 +33,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, … [the best there is]")] = None,
     cache: Annotated[str | None, typer.Option(help="Folder of decoded frames [~/.cache/dmask]")] = None,
-    streaming: Annotated[bool, typer.Option("--streaming", help="From the Hub, keeping no shard")] = False,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="From the Hub, keeping no shard; each process its own")
+    ] = False,
     image_column: Annotated[str, typer.Option(help="Column of the images")] = "observation.image",
     mask_column: Annotated[str, typer.Option(help="Column of the masks")] = "observation.mask",
     mask_corruption: Annotated[str, typer.Option(help="dilate:PIXELS, erode:PIXELS or noise:SHARE")] = "",

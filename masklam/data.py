@@ -87,24 +87,31 @@ def load(
     mask_column: str | None = None,
     cache: str | Path | None = None,
     streaming: bool = False,
+    share: tuple[int, int] = (0, 1),
 ) -> Frames:
     """The frames of one environment and split, decoded on the first call and memory-mapped after it.
 
     `source` is a folder or a dataset repository of the Hub; with `streaming` a repository's shards are fetched one
-    at a time, and none is kept once it is decoded. Raises `DmaskError` where the dataset, the environment, the
-    split or a column is not there, and where a mask is empty on every frame.
+    at a time, and none is kept once it is decoded. `share` is (rank, world): one process's part of the shards.
+    Raises `DmaskError` where the dataset, the environment, the split or a column is not there, and where a mask is
+    empty on every frame.
     """
     root = dataset.locate(source, env, split, frames=not streaming)
     shards = storage.shards(root, frames=not streaming)
     if not shards:
         raise DmaskError(f"{root} holds no finished shard; run the `dmask generate` that began it again")
+    rank, world = share
+    if len(shards) < world:
+        raise DmaskError(f"{root} has {len(shards)} finished shards, too few for {world} processes to share")
+    shards = shards[rank::world]
     columns = [image_column] + ([mask_column] if mask_column else [])
     require(root, columns)
     files = [root / schema.data_file(shard) for shard in shards]
     folder = cache_dir(cache) / _key(root, files, columns)
     if not folder.exists():
         rows = sum(storage.read_episodes(root, shard)["length"].to_numpy().sum() for shard in shards)
-        _decode(dataset.shard_files(source, env, split) if streaming else files, int(rows), columns, folder)
+        found = dataset.shard_files(source, env, split, share) if streaming else files
+        _decode(found, int(rows), columns, folder)
     arrays = {
         # Copy-on-write: torch wants writable memory, and nothing is ever written.
         path.stem: torch.from_numpy(np.load(path, mmap_mode="c"))
@@ -151,7 +158,8 @@ def _key(root: Path, files: list[Path], columns: list[str]) -> str:
         identity = sums.read_text()
     else:
         identity = json.dumps([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
-    return hashlib.sha256("\n".join([_FORMAT, *columns, identity]).encode()).hexdigest()[:24]
+    parts = [_FORMAT, *columns, *(file.name for file in files), identity]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
 def _decode(files: Iterable[Path], rows: int, columns: list[str], folder: Path) -> None:

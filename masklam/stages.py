@@ -47,10 +47,17 @@ class Job:
         return self.order[: max(round(self.settings.label_fraction * len(self.order)), 1)]
 
 
-def prepare(settings: Settings, run: Run, device: torch.device, cache: str | None) -> Job:
-    """Load the data and build the model with all parts of the method."""
+def prepare(
+    settings: Settings, run: Run, device: torch.device, cache: str | None, share: tuple[int, int] = (0, 1)
+) -> Job:
+    """Load the data and build the method's model; of streamed data only this process's share (rank, world)."""
     row = find(settings.method)
-    frames = load(settings, "train", cache)
+    if settings.streaming and share[1] > 1 and not set(settings.todo) <= {"lam", "policy"}:
+        raise DmaskError(
+            "with --streaming each process sees its own shards, which the last stages can't use; give "
+            "--stages lam,policy, and run the others in one process"
+        )
+    frames = load(settings, "train", cache, share if settings.streaming else (0, 1))
     if settings.mask_corruption:
         if frames.mask is None:
             raise DmaskError("--mask-corruption needs a dataset with masks")
@@ -89,13 +96,24 @@ def prepare(settings: Settings, run: Run, device: torch.device, cache: str | Non
     return Job(settings, row, model.to(device), place, training, held, order, budgets, finished, cache)
 
 
-def load(settings: Settings, split: str, cache: str | None) -> Frames:
-    """The frames of a split; with masks where the method needs them or the dataset has them."""
+def load(settings: Settings, split: str, cache: str | None, share: tuple[int, int] = (0, 1)) -> Frames:
+    """The frames of a split, or a process's share; with masks where the method needs them or the dataset has them."""
     env = full_name(settings.env)
     root = dataset.locate(settings.dataset, env, split, frames=False)
     wanted = find(settings.method).masked or settings.mask_column in data.columns_of(root)
     mask_column = settings.mask_column if wanted else None
-    return data.load(settings.dataset, env, split, settings.image_column, mask_column, cache, settings.streaming)
+    return data.load(
+        settings.dataset, env, split, settings.image_column, mask_column, cache, settings.streaming, share
+    )
+
+
+def sampler(job: Job, trainer: Trainer, episodes: list[int], offset: int = 1, seed: int = 0) -> Sampler:
+    """What the steps of a stage see: this process's share of each batch, or a batch of this process's own data."""
+    seed += job.settings.seed
+    transitions = job.frames.transitions(episodes)
+    if job.settings.streaming:
+        return Sampler(transitions, job.settings.batch // trainer.world, seed + 1000 * trainer.rank, offset)
+    return Sampler(transitions, job.settings.batch, seed, offset, trainer.rank, trainer.world)
 
 
 def fits(frames: Frames, device: torch.device) -> bool:
@@ -191,9 +209,7 @@ def train_lam(job: Job, trainer: Trainer) -> None:
     settings, row, model = job.settings, job.row, job.model
     episodes = job.labelled() if row.family == "idm" else job.training
     offset = settings.offset or row.offset
-    share = {"batch": settings.batch, "offset": offset, "rank": trainer.rank, "world": trainer.world}
-    sampler = Sampler(job.frames.transitions(episodes), seed=settings.seed, **share)
-    labels = Sampler(job.frames.transitions(job.labelled()), seed=settings.seed + 1, **share)
+    draws, labels = sampler(job, trainer, episodes, offset), sampler(job, trainer, job.labelled(), offset, seed=1)
     begin(model.lam, settings.seed)
     objective = lam_objective(
         model.lam,
@@ -205,7 +221,7 @@ def train_lam(job: Job, trainer: Trainer) -> None:
     )
 
     def batch(step: int) -> Batch:
-        found = gather(job, trainer.device, *sampler(step, job.frames.last))
+        found = gather(job, trainer.device, *draws(step, job.frames.last))
         if row.labels and row.latent:
             found = replace(found, labelled=gather(job, trainer.device, *labels(step, job.frames.last)))
         if row.augment:
@@ -229,14 +245,12 @@ def train_policy(job: Job, trainer: Trainer) -> None:
     settings, row, model, frames = job.settings, job.row, job.model, job.frames
     need(job, trainer, "lam")
     episodes = job.labelled() if row.family == "bc" else job.training
-    sampler = Sampler(
-        frames.transitions(episodes), settings.batch, settings.seed, rank=trainer.rank, world=trainer.world
-    )
+    draws = sampler(job, trainer, episodes)
     begin(model.policy, settings.seed)
 
     @torch.no_grad()
     def batch(step: int) -> tuple[Tensor, Tensor]:
-        t, _ = sampler(step, frames.last)
+        t, _ = draws(step, frames.last)
         now = frames.observations(t, settings.frame_stack).to(trainer.device)
         if row.family == "bc":
             return now, frames.action[t].to(trainer.device)
@@ -257,14 +271,12 @@ def train_decoder(job: Job, trainer: Trainer) -> None:
         seen = (frames.observations(i, settings.frame_stack).to(trainer.device) for i in t.split(512))
         z = torch.cat([model.policy(now) for now in seen])
         action = frames.action[t].to(trainer.device)
-        sampler = Sampler(torch.arange(len(t)), settings.batch, settings.seed, rank=trainer.rank, world=trainer.world)
+        draws = Sampler(torch.arange(len(t)), settings.batch, settings.seed, rank=trainer.rank, world=trainer.world)
         decoder = model.decoder[str(budget)]
         begin(decoder, settings.seed)
 
-        def batch(
-            step: int, sampler: Sampler = sampler, z: Tensor = z, action: Tensor = action
-        ) -> tuple[Tensor, Tensor]:
-            chosen = sampler(step, frames.last)[0].to(z.device)
+        def batch(step: int, draws: Sampler = draws, z: Tensor = z, action: Tensor = action) -> tuple[Tensor, Tensor]:
+            chosen = draws(step, frames.last)[0].to(z.device)
             return z[chosen], action[chosen]
 
         with torch.enable_grad():

@@ -31,7 +31,7 @@ def train(settings: Settings, out: str, device: str | None = None, cache: str | 
     batch. Raises `DmaskError` for bad input, another run's folder, or a loss that is not finite.
     """
     trainer = Trainer(settings, Run(out), device)
-    job = stages.prepare(settings, trainer.run, trainer.device, cache)
+    job = stages.prepare(settings, trainer.run, trainer.device, cache, (trainer.rank, trainer.world))
     if trainer.main:
         trainer.run.save_dataset(dataset.identify(settings.dataset, full_name(settings.env)))
     for stage in settings.todo:

@@ -52,8 +52,8 @@ def schema_split(split: str) -> int:
 def _episode(rng, number, steps, size, empty_masks, images):
     place, drift, phase = rng.uniform(8, size - 8, 2), rng.uniform(-2, 2), rng.uniform(0, 9)
     for step in range(steps):
-        aim = (size / 2 - place) / (size / 2)  # towards the middle, so that a policy can be learnt
-        action = np.clip(aim + rng.uniform(-0.7, 0.7, 2), -1, 1).astype(np.float32)
+        aim = 0.4 + 0.5 * (size / 2 - place) / (size / 2)  # not only noise, so that a policy can be learnt
+        action = np.clip(aim + rng.uniform(-0.6, 0.6, 2), -1, 1).astype(np.float32)
         image = np.empty((size, size, 3), np.uint8)
         stripes = 128 + 90 * np.sin((np.arange(size) + drift * step + phase) / 2.0)
         image[:] = stripes[None, :, None].astype(np.uint8)

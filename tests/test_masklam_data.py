@@ -82,3 +82,11 @@ def test_corruptions_change_the_masks_as_they_say(frames):
     flipped = (noisy != frames.masks(torch.arange(66))).float().mean()
     assert 0.08 < flipped < 0.12
     assert torch.equal(data.corrupt(frames, "noise:0.1", 0).mask, data.corrupt(frames, "noise:0.1", 0).mask)
+
+
+def test_processes_share_out_the_shards_of_a_stream(dataset, frames, tmp_path):
+    parts = [data.load(dataset, "walker-run", cache=tmp_path, streaming=True, share=(rank, 2)) for rank in (0, 1)]
+    assert torch.equal(torch.cat([part.image for part in parts]), frames.image)
+    assert [part.episodes for part in parts] == [4, 2]
+    with pytest.raises(DmaskError, match="2 finished shards, too few for 3 processes"):
+        data.load(dataset, "walker-run", cache=tmp_path, share=(0, 3))

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -26,3 +27,20 @@ def test_two_processes_have_the_gradients_of_one_at_the_double_batch(tmp_path, m
     assert sum(float(g.abs().sum()) for g in one.values()) > 0
     for name, gradient in one.items():
         assert torch.allclose(gradient, both[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_two_processes_stream_their_own_shards_and_stay_equal(tmp_path):
+    dataset = str(moving_square.write(tmp_path / "data", episodes=8, steps=12))
+    environment = {**os.environ, "DMASK_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    options = "--streaming --stages lam --steps 40 --batch 16 --latent-dim 8 --res-blocks 0 --labelled-trajectories 1"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "masklam.cli", "train", "--dataset", dataset, "--out", str(tmp_path / "run"), "--device", "cpu"]
+    command += options.split(" ")
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, cwd=SCRIPT.parents[1]
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [m["loss"] for m in map(json.loads, lines) if "loss" in m]
+    assert losses[-1] < losses[0]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
