@@ -55,6 +55,11 @@ def generate(
     folder.
     """
     started = time.perf_counter()
+    if push and masks is not None:
+        raise DmaskError(
+            "--push sends a shard when it is rendered, before a model has masked it; run `dmask generate --masks` "
+            "without --push, then `dmask push`"
+        )
     spec, fps = _complete(spec)
     root = schema.root(directory, spec.env, spec.split)
     root.mkdir(parents=True, exist_ok=True)

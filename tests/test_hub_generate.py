@@ -12,6 +12,7 @@ from distractor_data import hub as toolkit
 from distractor_data import schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
+from distractor_data.masks.annotate import Settings
 from distractor_data.spec import Spec
 
 SPEC = Spec(
@@ -108,3 +109,9 @@ def test_another_repository_than_before_is_refused(hub: HubServer, tmp_path: Pat
     generate(one, tmp_path / "data", workers=1, push="org/name")
     with pytest.raises(DmaskError, match="were sent to another repository"):
         generate(one, tmp_path / "data", workers=1, push="org/other")
+
+
+def test_shards_are_not_sent_before_a_model_has_masked_them(hub: HubServer, tmp_path: Path) -> None:
+    with pytest.raises(DmaskError, match="without --push, then `dmask push`"):
+        generate(SPEC, tmp_path / "data", push="org/name", masks=Settings())
+    assert hub.requests == 0

@@ -95,7 +95,7 @@ def test_the_card_has_what_was_measured_and_no_more(hub: HubServer, run: Path) -
 
     results["returns"] = {"test": {"2": {"returns": [1.0, 2.0], "normalised": 0.25}}}
     del results["mlp_probe"]
-    Run(run).save_results(results)
+    Run(run).save_results(results, SMALL)
     again = ModelCard(publish.push(run, "org/name").card)
     values = {(r.metric_type, r.dataset_split): r.metric_value for r in again.data.eval_results}
     assert values["return", "test"] == 1.5
