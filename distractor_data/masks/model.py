@@ -85,6 +85,9 @@ def resolve(model: str) -> tuple[str, Path]:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     config, file = HF_MODEL_ID_TO_FILENAMES[model]
+    hub_log = logging.getLogger("huggingface_hub")
+    level = hub_log.level
+    hub_log.setLevel(logging.ERROR)  # it tells of every try, in two lines each
     try:
         return config, Path(hf_hub_download(repo_id=model, filename=file))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
@@ -92,6 +95,8 @@ def resolve(model: str) -> tuple[str, Path]:
             f"can't fetch {file} of {model} from the Hugging Face Hub ({type(error).__name__}); download the file "
             f"where there is network and pass it: --model /path/to/{file}"
         ) from error
+    finally:
+        hub_log.setLevel(level)
 
 
 def _check_weights(model: torch.nn.Module, path: Path) -> None:
