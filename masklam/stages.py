@@ -35,6 +35,7 @@ class Job:
     row: Method
     model: Model
     frames: Frames
+    masks: Frames  # the same with the masks that the objective sees, worse ones with `mask_corruption`
     training: list[int]  # episodes to learn from
     held: list[int]  # episodes that only reports see
     order: list[int]  # the training episodes, in the order in which they are labelled
@@ -58,10 +59,11 @@ def prepare(
             "--stages lam,policy, and run the others in one process"
         )
     frames = load(settings, "train", cache, share if settings.streaming else (0, 1))
+    masks = frames
     if settings.mask_corruption:
         if frames.mask is None:
             raise DmaskError("--mask-corruption needs a dataset with masks")
-        frames = data.corrupt(frames, settings.mask_corruption, settings.seed)
+        masks = data.corrupt(frames, settings.mask_corruption, settings.seed)
     training, held = split_episodes(frames.episodes, settings.held_out)
     order = random.Random(settings.seed).sample(training, len(training))
     budgets = list(settings.labelled_trajectories) or [n for n in BUDGETS if n <= len(training)]
@@ -92,8 +94,9 @@ def prepare(
         steps = {"lam": settings.steps, "policy": settings.policy_steps, "decoder": settings.decoder_steps}[part]
         if all(run.restore(name, steps, model.get_submodule(path)) for name, path in names.items()):
             finished.add(part)
-    place = frames.to(device) if fits(frames, device) else frames
-    return Job(settings, row, model.to(device), place, training, held, order, budgets, finished, cache)
+    if fits(frames, device):
+        frames, masks = frames.to(device), masks.to(device)
+    return Job(settings, row, model.to(device), frames, masks, training, held, order, budgets, finished, cache)
 
 
 def load(settings: Settings, split: str, cache: str | None, share: tuple[int, int] = (0, 1)) -> Frames:
@@ -154,7 +157,7 @@ def gather(job: Job, device: torch.device, t: Tensor, later: Tensor) -> Batch:
         now=frames.observations(t, stack).to(device),
         later=target if same else frames.observations(later, stack).to(device),
         target=target,
-        mask=frames.masks(t + 1).to(device) if row.masked else None,
+        mask=job.masks.masks(t + 1).to(device) if row.masked else None,
         action=frames.action[t].to(device) if row.labels else None,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -91,7 +92,8 @@ class Trainer:
         parallel, prepared = accelerator.prepare(compiled, optimizer)
         losses: list[Tensor] = []
         began = time.perf_counter()
-        for step in tqdm(range(start, steps), stage, steps, initial=start, unit="step", disable=not self.main):
+        quiet = not self.main or "TQDM_DISABLE" in os.environ
+        for step in tqdm(range(start, steps), stage, steps, initial=start, unit="step", disable=quiet):
             for group in optimizer.param_groups:
                 group["lr"] = lr * schedule(settings.schedule, step, settings.warmup, steps)
             loss = parallel(batch(step))

@@ -128,6 +128,15 @@ def test_the_oracle_learns_from_the_clean_column(tmp_path):
     assert train.train(chosen, str(tmp_path / "run"))["linear_probe"]["in"]["nmse"] > 0
 
 
+def test_corrupted_masks_train_the_model_and_measure_nothing(dataset, tmp_path):
+    chosen = settings(dataset, mask_corruption="noise:0.2", stages=("lam",))
+    job = stages.prepare(chosen, Run(tmp_path), CPU, None)
+    whole = stages.prepare(settings(dataset, stages=("lam",)), Run(tmp_path), CPU, None)
+    t = whole.frames.transitions()[:4]
+    assert not torch.equal(stages.gather(job, CPU, t, t + 1).mask, stages.gather(whole, CPU, t, t + 1).mask)
+    assert torch.equal(job.frames.mask, whole.frames.mask)
+
+
 def refused(match: str):
     return pytest.raises(DmaskError, match=match)
 
