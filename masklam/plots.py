@@ -121,7 +121,7 @@ def returns(axes: Any, rows: Rows) -> bool:
 
 def by_latent_dim(axes: Any, rows: Rows) -> bool:
     """Probe NMSE on held-out episodes by the size of the latent action."""
-    found = select(rows, measure=NMSE, where=report.PLACES["in"][1], mask_corruption="")
+    found = select(rows, measure=NMSE, where=report.PLACES["in"], mask_corruption="")
     for name, group in groups(found, "method").items():
         sizes = groups(group, "latent_dim")
         band = np.array([interval(scores(at)) for _, at in sorted(sizes.items())])

@@ -218,7 +218,7 @@ def collect(study_name: str, run: Planned) -> Iterator[dict[str, Any]]:
         yield {**common, **place, "step": settings.steps, "value": found.value}
     for metric in folder.metrics():
         if metric["stage"] == "lam" and "probe_nmse" in metric:
-            place = {"kind": "curve", "measure": CURVE, "where": report.PLACES["in"][1]}
+            place = {"kind": "curve", "measure": CURVE, "where": report.PLACES["in"]}
             yield {**common, **place, "step": metric["step"], "value": metric["probe_nmse"]}
 
 
