@@ -134,11 +134,12 @@ def test_batches_padded_to_few_shapes_give_the_same(videos, expected, predictor)
 
 
 @pytest.mark.slow
-def test_compiled_gives_the_same(videos, expected, checkpoint):
+def test_compiled_gives_the_same(videos, expected, checkpoint, monkeypatch):
+    """All graphs are traced and run; generating code for them, tuned, would take a CPU half an hour."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, mode, **how: compile_(f, backend="aot_eager", **how))
     tracker = MaskTracker(build(str(checkpoint), SIZE, compile=True), batch=2, compiled=True)
-    tracks = track(tracker, videos[1:3])
-    for key, done in tracks.items():
-        assert np.abs(done.logits - expected[key]).max() < 1e-3, f"video {key}"
+    assert_same(track(tracker, videos[1:3]), {key: expected[key] for key in (1, 2)})
 
 
 @pytest.mark.parametrize("size", [64, 96, 224, 256])

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from distractor_data.engines import cores
 from distractor_data.errors import DmaskError
 from distractor_data.masks.encoder import encode_image
 from distractor_data.masks.memory import MemoryBank
@@ -120,7 +121,7 @@ class MaskTracker:
         threads = torch.get_num_threads()
         self.workers = workers = threads if not self.cuda and self.batch > 1 else 1
         steps = max(1, self.encode_batch * workers // self.batch)
-        pool = ThreadPoolExecutor(max(2, threads))
+        pool = ThreadPoolExecutor(max(2, cores()))
         self.compute = ThreadPoolExecutor(workers) if workers > 1 else None
         torch.set_num_threads(threads // workers)
         try:
