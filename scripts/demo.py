@@ -57,7 +57,7 @@ def main() -> None:
     run(f"dmask generate --env walker --episodes 3 --steps 250 --split test --out {DATA}")
     look()
     run(
-        f"masklam train --dataset {DATA} --env walker-run --method masklam --stages lam --steps 300 --batch 64 "
+        f"masklam train --dataset {DATA} --env walker-run --method masklam --stages lam --steps 200 --batch 64 "
         f"--latent-dim 64 --probe-every 100 --seed 0 --out {RUN}"
     )
     print(f"\nDone in {time.perf_counter() - started:.0f} s.")
