@@ -64,7 +64,8 @@ class Frames:
             back = torch.arange(stack, device=t.device)
             index = torch.maximum(t[:, None] - back, self.first[t][:, None])  # (B, stack)
             pixels = self.image[index].permute(0, 2, 3, 1, 4).flatten(3)  # (B, H, W, 3·stack)
-        return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
+        minus_one = torch.tensor(-1.0, device=pixels.device)
+        return torch.add(minus_one, pixels.permute(0, 3, 1, 2), alpha=1 / 127.5)  # one pass over memory
 
     def masks(self, t: Tensor) -> Tensor:
         """(B,) → (B, 1, H, W) float32 in {0, 1}, 1 on the agent."""
@@ -75,8 +76,10 @@ class Frames:
 def unpack(packed: Tensor, height: int, width: int) -> Tensor:
     """Undo `numpy.packbits`: (B, H·W/8) uint8 → (B, 1, H, W) float32."""
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
-    bits = (packed[:, :, None] >> shifts) & 1
-    return bits.flatten(1)[:, : height * width].reshape(-1, 1, height, width).to(torch.float32)
+    every = torch.arange(256, dtype=torch.uint8, device=packed.device)
+    bits = ((every[:, None] >> shifts) & 1).to(torch.float32)  # (256, 8), those of each byte
+    unpacked = F.embedding(packed.int(), bits).flatten(1)
+    return unpacked[:, : height * width].reshape(-1, 1, height, width)
 
 
 def load(
