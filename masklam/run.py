@@ -35,10 +35,11 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def open(self, settings: Settings, free: tuple[str, ...] = ()) -> None:
-        """Begin the run or go on with it. Fields in `free` may differ from the earlier call's.
+    def check(self, settings: Settings, free: tuple[str, ...] = ()) -> None:
+        """Raises `DmaskError` where the folder belongs to a run of another configuration.
 
-        Raises `DmaskError` where the folder belongs to a run of another configuration.
+        Fields in `free` may differ from the earlier call's. Nothing is written: what is asked for may be impossible
+        for another reason, and the mended command must find the folder free.
         """
         now = _plain(settings)
         path = self.folder / CONFIG
@@ -53,8 +54,11 @@ class Run:
                     f"{self.folder} holds a run with {field} = {was!r}, not {now[field]!r}; "
                     "choose another --out, or give the same options to go on with it"
                 )
+
+    def open(self, settings: Settings) -> None:
+        """Begin the run, or go on with one that `check` let pass."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        if not (self.folder / CONFIG).exists():
             self._configure({}, settings)
 
     def log(self, **record: Any) -> None:

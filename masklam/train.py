@@ -34,6 +34,7 @@ def train(settings: Settings, out: str, device: str | None = None, cache: str | 
     trainer = Trainer(settings, Run(out), device)
     job = stages.prepare(settings, trainer.run, trainer.device, cache, (trainer.rank, trainer.world))
     if trainer.main:
+        trainer.run.open(settings)
         trainer.run.save_dataset(dataset.identify(settings.dataset, full_name(settings.env)))
     for stage in settings.todo:
         stages.STAGES[stage](job, trainer)
@@ -56,7 +57,7 @@ class Trainer:
         self.device = torch.device(device) if device else self.accelerator.device
         self.main = self.accelerator.is_main_process
         if self.main:
-            run.open(settings, FREE)
+            run.check(settings, FREE)
         self.accelerator.wait_for_everyone()
 
     @property

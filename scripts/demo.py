@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -52,6 +53,7 @@ def decode(cell: dict[str, bytes]) -> np.ndarray:
 
 def main() -> None:
     """Run it all, and say how long it took."""
+    shutil.rmtree(OUT, ignore_errors=True)
     started = time.perf_counter()
     run(f"dmask generate --env walker --episodes 12 --steps 250 --out {DATA}")
     run(f"dmask generate --env walker --episodes 3 --steps 250 --split test --out {DATA}")

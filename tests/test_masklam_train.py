@@ -146,6 +146,7 @@ def test_bad_input_is_named(dataset, tmp_path):
         settings(dataset, method="maskalm")
     with refused("labelled-trajectories asks for 64 and there are 5"):
         train.train(settings(dataset, labelled_trajectories=(2, 64)), str(tmp_path / "a"))
+    assert not (tmp_path / "a").exists()  # the mended command finds the folder free
     with refused("stage lam is not finished"):
         train.train(settings(dataset, stages=("policy",)), str(tmp_path / "b"))
     with refused("bc has the stages policy, evaluation"):
