@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -125,7 +126,7 @@ def test_help_answers_without_heavy_imports():
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    listing = f"{sys.executable} -m distractor_data.cli envs | head -n 1"
+    listing = f"{shlex.quote(sys.executable)} -m distractor_data.cli envs | head -n 1"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", listing], cwd=REPOSITORY, capture_output=True, text=True)
     assert "Traceback" not in result.stderr
     assert result.stdout.strip() == "acrobot-swingup"
