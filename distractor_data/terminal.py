@@ -29,19 +29,24 @@ if TYPE_CHECKING:
     from distractor_data.spec import Spec
 
 
-@contextmanager
-def episode_progress(name: str, episodes: int) -> Iterator[Callable[[int, bool], None]]:
-    """A bar over episodes with frames/s and the time left; yields what to call for each episode."""
+def _bar(unit: str) -> Progress:
+    """A bar that counts in `unit`, with a rate (the task's field `rate`) and the time left."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("episodes  {task.fields[rate]}"),
+        TextColumn(unit + "  {task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    return Progress(*columns, console=Console(stderr=True))
+
+
+@contextmanager
+def episode_progress(name: str, episodes: int) -> Iterator[Callable[[int, bool], None]]:
+    """A bar over episodes with frames/s and the time left; yields what to call for each episode."""
+    with _bar("episodes") as progress:
         task = progress.add_task(name, total=episodes, rate="")
         started, frames_made = time.perf_counter(), 0
 
@@ -120,16 +125,7 @@ def print_push(pushed: Push, dry_run: bool, line: str) -> None:
 @contextmanager
 def frame_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """A bar over frames with frames/s and the time left; yields what to call with (frames done now, of how many)."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames  {task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with _bar("frames") as progress:
         task = progress.add_task(name, total=None, rate="")
         started, done = time.perf_counter(), 0
 
