@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError, run_cli
+from distractor_data.options import DryRun, Private, Revision, Tag, Token
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec, full_name
 
 app = typer.Typer(
@@ -126,13 +127,13 @@ def verify(directory: Directory = Path(DEFAULT_DIR)) -> None:
 def push(
     directory: Directory = Path(DEFAULT_DIR),
     name: Annotated[str | None, typer.Argument(help="ORG/NAME; without it <you>/<the folder's name>.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Only for you, or your organisation.")] = False,
-    revision: Annotated[str | None, typer.Option(help="The branch to push to.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Name this release, such as v1.")] = None,
+    private: Private = False,
+    revision: Revision = None,
+    tag: Tag = None,
     message: Annotated[str, typer.Option(help="What the commits say.")] = "Upload dataset",
     license: Annotated[str | None, typer.Option(help="Needed where the background videos are real ones.")] = None,
-    token: Annotated[str | None, typer.Option(help="Instead of HF_TOKEN or the stored login.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the files and the card.")] = False,
+    token: Token = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Publish a dataset on the Hugging Face Hub, with its card.
 
@@ -161,7 +162,7 @@ def pull(
     env: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
     split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
     revision: Annotated[str | None, typer.Option(help="A tag, branch or commit.")] = None,
-    token: Annotated[str | None, typer.Option(help="Instead of HF_TOKEN or the stored login.")] = None,
+    token: Token = None,
 ) -> None:
     """Get a dataset from the Hugging Face Hub and verify it. Interrupted, the same command goes on."""
     from distractor_data import hub, terminal

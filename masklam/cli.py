@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import run_cli
+from distractor_data.options import DryRun, Private, Revision, Tag, Token
 from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer(
@@ -89,13 +90,13 @@ def train(
 def push(
     run: Annotated[Path, typer.Argument(help="Folder of the run")],
     name: Annotated[str | None, typer.Argument(help="ORG/NAME; without it <you>/<method>-<env>")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Only for you, or your organisation")] = False,
-    revision: Annotated[str | None, typer.Option(help="The branch to push to")] = None,
-    tag: Annotated[str | None, typer.Option(help="Name this release, such as v1")] = None,
+    private: Private = False,
+    revision: Revision = None,
+    tag: Tag = None,
     message: Annotated[str, typer.Option(help="What the commit says")] = "Upload model",
     dataset: Annotated[str | None, typer.Option(help="ORG/NAME of the data on the Hub [as trained]")] = None,
-    token: Annotated[str | None, typer.Option(help="Instead of HF_TOKEN or the stored login")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the files and the card")] = False,
+    token: Token = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Publish a trained model on the Hugging Face Hub, with a card of what was measured."""
     from distractor_data import terminal

@@ -85,3 +85,14 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(made_once: Path, tmp_path: Path) -> Path:
     """A dataset of two configs with two shards of training episodes and one of test episodes each."""
     return Path(shutil.copytree(made_once, tmp_path / "data"))
+
+
+@pytest.fixture(scope="module")
+def decoded_frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of decoded frames of the module's own, and one thread for its training."""
+    import torch
+
+    torch.set_num_threads(1)  # small tensors; more threads only wait for each other
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMASK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

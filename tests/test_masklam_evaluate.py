@@ -11,14 +11,7 @@ from masklam.settings import Settings
 from masklam.train import train
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    torch.set_num_threads(1)  # small tensors; more threads only wait for each other
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DMASK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("decoded_frames")
 
 
 def test_returns_are_those_of_the_environment_and_fixed_by_their_seeds(tmp_path):

@@ -30,6 +30,7 @@ SMALL = {
     "eval_episodes": 0,
 }
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("decoded_frames")
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +38,6 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     moving_square.write(folder)
     return str(moving_square.write(folder, split="test", episodes=2))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    torch.set_num_threads(1)  # small tensors; more threads only wait for each other
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DMASK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def settings(dataset: str, **options) -> Settings:
