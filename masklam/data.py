@@ -53,10 +53,10 @@ class Frames:
             valid &= torch.isin(self.episode, torch.as_tensor(list(episodes), device=valid.device))
         return valid.nonzero().flatten()
 
-    def observations(self, t: Tensor, stack: int = 1) -> Tensor:
-        """Frames t, t-1, … t-stack+1 on the channels, in [-1, 1]; before the start its first frame repeats.
+    def pixels(self, t: Tensor, stack: int = 1) -> Tensor:
+        """Frames t, t-1, … t-stack+1 on the channels; before the start its first frame repeats.
 
-        (B,) → (B, 3·stack, H, W) float32, channels-last in memory.
+        (B,) → (B, 3·stack, H, W) uint8, channels-last in memory.
         """
         if stack == 1:
             pixels = self.image.index_select(0, t)  # (B, H, W, 3)
@@ -64,13 +64,25 @@ class Frames:
             back = torch.arange(stack, device=t.device)
             index = torch.maximum(t[:, None] - back, self.first[t][:, None])  # (B, stack)
             pixels = self.image[index].permute(0, 2, 3, 1, 4).flatten(3)  # (B, H, W, 3·stack)
-        minus_one = torch.tensor(-1.0, device=pixels.device)
-        return torch.add(minus_one, pixels.permute(0, 3, 1, 2), alpha=1 / 127.5)  # one pass over memory
+        return pixels.permute(0, 3, 1, 2)
+
+    def observations(self, t: Tensor, stack: int = 1, device: str | torch.device | None = None) -> Tensor:
+        """`pixels` as a model sees them, in [-1, 1] on `device`; (B,) → (B, 3·stack, H, W) float32."""
+        return normalise(self.pixels(t, stack).to(device or self.image.device))
+
+    def packed(self, t: Tensor) -> Tensor:
+        """The masks as they lie in memory; (B,) → (B, H·W/8) uint8."""
+        assert self.mask is not None
+        return self.mask.index_select(0, t)
 
     def masks(self, t: Tensor) -> Tensor:
         """(B,) → (B, 1, H, W) float32 in {0, 1}, 1 on the agent."""
-        assert self.mask is not None
-        return unpack(self.mask.index_select(0, t), self.image.shape[1], self.image.shape[2])
+        return unpack(self.packed(t), self.image.shape[1], self.image.shape[2])
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 → float32 in [-1, 1], in one pass over memory."""
+    return torch.add(torch.tensor(-1.0, device=pixels.device), pixels, alpha=1 / 127.5)
 
 
 def unpack(packed: Tensor, height: int, width: int) -> Tensor:

@@ -19,7 +19,7 @@ from distractor_data.engines import cores
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, SYNTHETIC, Spec, full_name
 from masklam import probe, stages
-from masklam.data import Frames
+from masklam.data import Frames, normalise
 from masklam.stages import Job
 
 GRID = 4  # the background's motion is measured on so many cells a side
@@ -171,7 +171,7 @@ def rollouts(
             if live:
                 images = np.stack([np.concatenate(list(seen)[::-1], axis=2) for _, seen in live.values()])
                 pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-                actions = act(pixels.float().div_(127.5).sub_(1.0)).float().cpu().numpy()
+                actions = act(normalise(pixels)).float().cpu().numpy()
                 for (pipe, _), action in zip(live.values(), actions, strict=True):
                     pipe.send(action)
     except EOFError as error:

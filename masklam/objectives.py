@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masklam.augment import augment
+from masklam.data import normalise, unpack
 from masklam.models import ActionModel, Laom, Lapo
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees. All images (B, C, H, W) in [-1, 1], channels-last."""
+    """What one step sees: images (B, C, H, W) in [-1, 1], channels-last. Before `floats`, uint8 and bit-packed."""
 
     now: Tensor
     later: Tensor  # k steps on: what the inverse dynamics sees
     target: Tensor  # one step on: what the forward dynamics predicts; for LAPO its newest frame alone
-    mask: Tensor | None = None  # (B, 1, H, W), the target's
+    mask: Tensor | None = None  # (B, 1, H, W), the target's; packed (B, H·W/8)
     action: Tensor | None = None  # (B, A)
     labelled: Batch | None = None  # a second batch, with true actions, where the method has one
     draw: Tensor | None = None  # (B, 3, 9) uniform, from which augmentations follow
+
+    def floats(self, device: torch.device) -> Batch:
+        """This gathered batch on `device`, where bytes become floats: a quarter of them has to travel."""
+        target = normalise(self.target.to(device))
+        return replace(
+            self,
+            now=normalise(self.now.to(device)),
+            later=target if self.later is self.target else normalise(self.later.to(device)),
+            target=target,
+            mask=None if self.mask is None else unpack(self.mask.to(device), *target.shape[-2:]),
+            action=None if self.action is None else self.action.to(device),
+        )
 
 
 def pixel_weights(mask: Tensor | None, target: Tensor, background: float = 0.0, blur: float = 0.0) -> Tensor:

@@ -147,18 +147,18 @@ def begin(module: torch.nn.Module, seed: int) -> None:
     module.apply(initialise)
 
 
-def gather(job: Job, device: torch.device, t: Tensor, later: Tensor) -> Batch:
-    """One batch: the observations at t and `later`, what comes at t + 1, its mask and the action as needed."""
+def gather(job: Job, t: Tensor, later: Tensor) -> Batch:
+    """One batch as it lies in memory: observations at t and `later`, what comes at t + 1, its mask, the action."""
     frames, row, stack = job.frames, job.row, job.settings.frame_stack
     target_stack = stack if row.family == "laom" else 1
-    target = frames.observations(t + 1, target_stack).to(device)
+    target = frames.pixels(t + 1, target_stack)
     same = stack == target_stack and torch.equal(later, t + 1)
     return Batch(
-        now=frames.observations(t, stack).to(device),
-        later=target if same else frames.observations(later, stack).to(device),
+        now=frames.pixels(t, stack),
+        later=target if same else frames.pixels(later, stack),
         target=target,
-        mask=job.masks.masks(t + 1).to(device) if row.masked else None,
-        action=frames.action[t].to(device) if row.labels else None,
+        mask=job.masks.packed(t + 1) if row.masked else None,
+        action=frames.action[t] if row.labels else None,
     )
 
 
@@ -170,7 +170,7 @@ def latents(model: Model, frames: Frames, t: Tensor, device: torch.device, batch
     """Latent actions between t and t + 1; (M,) → (M, d), on the frames' device."""
     stack = model.frame_stack
     found = [
-        model.latent(frames.observations(i, stack).to(device), frames.observations(i + 1, stack).to(device))
+        model.latent(frames.observations(i, stack, device), frames.observations(i + 1, stack, device))
         for i in t.split(batch)
     ]
     return torch.cat(found).float().to(frames.image.device)
@@ -194,8 +194,8 @@ def probe_actions(job: Job, device: torch.device) -> dict[str, Any]:
 def pictures(job: Job, device: torch.device, t: Tensor) -> Tensor:
     """Rows of the frame, the next one, its mask where there is one, and the prediction; (H', W', 3) uint8."""
     frames, model = job.frames, job.model
-    now = frames.observations(t, model.frame_stack).to(device)
-    after = frames.observations(t + 1, model.frame_stack).to(device)
+    now = frames.observations(t, model.frame_stack, device)
+    after = frames.observations(t + 1, model.frame_stack, device)
     assert isinstance(model.lam, Lapo)
     rows = [now[:, :3], after[:, :3], model.lam.predict(now, model.latent(now, after))]
     if frames.mask is not None:
@@ -224,9 +224,10 @@ def train_lam(job: Job, trainer: Trainer) -> None:
     )
 
     def batch(step: int) -> Batch:
-        found = gather(job, trainer.device, *draws(step, job.frames.last))
+        found = gather(job, *draws(step, job.frames.last)).floats(trainer.device)
         if row.labels and row.latent:
-            found = replace(found, labelled=gather(job, trainer.device, *labels(step, job.frames.last)))
+            seen = gather(job, *labels(step, job.frames.last)).floats(trainer.device)
+            found = replace(found, labelled=seen)
         if row.augment:
             draw = torch.rand(settings.batch, 3, 9, generator=data.generator(settings.seed, 3, step))
             found = replace(found, draw=draw[trainer.rank :: trainer.world].to(trainer.device))
@@ -254,10 +255,10 @@ def train_policy(job: Job, trainer: Trainer) -> None:
     @torch.no_grad()
     def batch(step: int) -> tuple[Tensor, Tensor]:
         t, _ = draws(step, frames.last)
-        now = frames.observations(t, settings.frame_stack).to(trainer.device)
+        now = frames.observations(t, settings.frame_stack, trainer.device)
         if row.family == "bc":
             return now, frames.action[t].to(trainer.device)
-        return now, model.latent(now, frames.observations(t + 1, settings.frame_stack).to(trainer.device))
+        return now, model.latent(now, frames.observations(t + 1, settings.frame_stack, trainer.device))
 
     trainer.fit("policy", Regression(model.policy), batch, settings.policy_steps, settings.lr)
     job.finished.add("policy")
@@ -271,7 +272,7 @@ def train_decoder(job: Job, trainer: Trainer) -> None:
     for budget in job.budgets:
         t = torch.isin(frames.episode, torch.tensor(job.order[:budget], device=frames.episode.device)).nonzero()
         t = t.flatten()
-        seen = (frames.observations(i, settings.frame_stack).to(trainer.device) for i in t.split(512))
+        seen = (frames.observations(i, settings.frame_stack, trainer.device) for i in t.split(512))
         z = torch.cat([model.policy(now) for now in seen])
         action = frames.action[t].to(trainer.device)
         draws = Sampler(torch.arange(len(t)), settings.batch, settings.seed, rank=trainer.rank, world=trainer.world)

@@ -70,16 +70,20 @@ def main() -> None:
     rows: list[tuple[str, str]] = []
 
     with tempfile.TemporaryDirectory() as cache:
-        began = time.perf_counter()
         frames = stages.load(settings, "train", cache)
-        rate = len(frames.image) / (time.perf_counter() - began) / (os.cpu_count() or 1)
+
+        def decode() -> None:
+            with tempfile.TemporaryDirectory() as fresh:
+                stages.load(settings, "train", fresh)
+
+        rate = len(frames.image) / best(decode, options.seconds, device) / (os.cpu_count() or 1)
         rows.append(("decoding once, image and mask", f"{rate:,.0f} frames/s a core"))
         job = stages.prepare(settings, Run(cache), device, cache)
         sampler = data.Sampler(job.frames.transitions(job.training), size, seed=0)
         steps = iter(range(10**9))
 
         def gather() -> Batch:
-            return stages.gather(job, device, *sampler(next(steps), job.frames.last))
+            return stages.gather(job, *sampler(next(steps), job.frames.last))
 
         lam = job.model.lam
         assert isinstance(lam, Lapo)
@@ -88,7 +92,7 @@ def main() -> None:
 
         def step(batch: Batch) -> None:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss = objective(batch)
+                loss = objective(batch.floats(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
