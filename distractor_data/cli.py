@@ -248,6 +248,9 @@ def mask(
     ] = "simulator",
     reprompt: Annotated[int, typer.Option(help="Give the box again every so many frames; 0: never.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="bf16, float32, or auto: bf16 where the device is made for it.")
+    ] = "auto",
     out: Annotated[Path | None, typer.Option(help="Where the masks of a video go.")] = None,
     report_only: Annotated[bool, typer.Option("--report-only", help="Measure the masks that are there.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another model's masks.")] = False,
@@ -264,7 +267,7 @@ def mask(
     if report_only:
         terminal.print_masks(measure_again(source, env, part))
         return
-    settings = Settings(model, image_size, batch, prompt, reprompt, device)
+    settings = Settings(model, image_size, batch, prompt, reprompt, device, precision)
     if dataset.configs(source):
         with terminal.frame_progress("masks") as on_frames:
             reports = mask_dataset(source, settings, env, part, overwrite, on_frames)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from distractor_data import schema
+from distractor_data.device import PRECISIONS
 from distractor_data.errors import DmaskError
 from distractor_data.spec import DEFAULT_DIR
 from masklam.methods import find
@@ -37,7 +38,7 @@ _POSITIVE = (
 _CHOICES = {
     "quantize": ("", "fsq", "vq"),
     "schedule": ("cosine", "linear", "constant"),
-    "precision": ("auto", "bf16", "float32"),
+    "precision": PRECISIONS,
 }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from distractor_data import dataset
+from distractor_data.device import uses_bf16
 from distractor_data.errors import DmaskError
 from distractor_data.spec import full_name
 from masklam import card, stages
@@ -51,7 +52,7 @@ class Trainer:
     def __init__(self, settings: Settings, run: Run, device: str | None = None) -> None:
         self.settings, self.run = settings, run
         on_cpu = device == "cpu" or not torch.cuda.is_available()
-        precision = "bf16" if bf16_pays(settings.precision, on_cpu) else "no"
+        precision = "bf16" if uses_bf16(settings.precision, "cpu" if on_cpu else "cuda") else "no"
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # LAOM's label head without labels
         self.accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu, kwargs_handlers=[unused])
         self.device = torch.device(device) if device else self.accelerator.device
@@ -122,13 +123,6 @@ class Trainer:
                     run.save_checkpoint(stage, done, objective, optimizer)
             began = time.perf_counter()
         accelerator.wait_for_everyone()
-
-
-def bf16_pays(precision: str, on_cpu: bool) -> bool:
-    """Whether to compute in bfloat16: on GPUs, and on processors with matrix units for it (AMX)."""
-    if precision == "auto":
-        return torch.cpu.get_capabilities().get("amx_bf16", False) if on_cpu else torch.cuda.is_bf16_supported()
-    return precision == "bf16"
 
 
 def schedule(kind: str, step: int, warmup: int, steps: int) -> float:

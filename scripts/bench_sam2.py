@@ -7,12 +7,14 @@
 Each measurement has a process of its own, is preceded by a warm-up and takes in the resizing of frames and the
 copying of masks to the host. Rounds alternate between the contestants; the best of each is printed. Weights are
 seeded random ones (speed doesn't depend on them) unless `--model` names a checkpoint. The official predictor
-gets its videos one after the other, as it works; on CUDA both run under bfloat16 autocast.
+gets its videos one after the other, as it works. Both run in each precision: bfloat16 autocast on CUDA, float32 on
+processors, and both on those with matrix units for bfloat16 (AMX).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import resource
@@ -71,7 +73,7 @@ class Official:
         from distractor_data.masks.model import resolve, rotary_overrides
 
         config, path = resolve(job["model"])
-        self.device = job["device"]
+        self.device, self.bf16 = job["device"], job["bf16"]
         overrides = [f"++model.image_size={job['size']}", *rotary_overrides(job["size"])]
         self.model = build_sam2_video_predictor(
             config, str(path), self.device, hydra_overrides_extra=overrides, vos_optimized=job["compiled"]
@@ -82,7 +84,7 @@ class Official:
 
         kept = []
         for folder in folders:
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
                 state = self.model.init_state(str(folder))
                 self.model.add_new_points_or_box(state, 0, 0, box=BOX)
                 out = [x[0, 0] if logits else x[0, 0] > 0 for _, _, x in self.model.propagate_in_video(state)]
@@ -98,7 +100,7 @@ class Ours:
         from distractor_data.masks.tracker import MaskTracker
 
         predictor = build(job["model"], job["size"], job["device"], job["compiled"])
-        self.tracker = MaskTracker(predictor, job["batch"], compiled=job["compiled"])
+        self.tracker = MaskTracker(predictor, job["batch"], job["bf16"], job["compiled"])
 
     def run(self, folders: list[Path], videos: list[list[np.ndarray]], logits: bool) -> list[np.ndarray]:
         from distractor_data.masks.prompts import Prompt
@@ -165,22 +167,23 @@ def better(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def compare(arguments: argparse.Namespace, model: str, scratch: Path) -> None:
     """The table of speeds."""
+    cuda = arguments.device == "cuda"
     contestants: list[tuple[str, str, int, bool]] = [("official", "official", 1, False)]
-    if arguments.device == "cuda":
+    if cuda:
         contestants.append(("official, vos_optimized", "official", 1, True))
-    compiled = arguments.device == "cuda"
-    contestants += [(f"dmask, batch {batch}", "dmask", batch, compiled) for batch in arguments.batches]
-    print("| size | tracker | frames/s | × official | CPU s/frame | × official | peak memory | logits differ by |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
-    for size in arguments.sizes:
+    contestants += [(f"dmask, batch {batch}", "dmask", batch, cuda) for batch in arguments.batches]
+    columns = ("size", "precision", "tracker", "frames/s", "× official", "CPU s/frame", "× official", "peak memory")
+    print("| " + " | ".join(columns) + " | logits differ by |\n" + "|---" * (len(columns) + 1) + "|", flush=True)
+    for size, precision in itertools.product(arguments.sizes, arguments.precisions):
         best: dict[str, dict[str, Any]] = {}
-        files = {label: scratch / f"{size}-{index}.npy" for index, (label, *_) in enumerate(contestants)}
+        files = {label: scratch / f"{size}-{precision}-{i}.npy" for i, (label, *_) in enumerate(contestants)}
         for round_ in range(arguments.rounds):
             for label, name, batch, compile_ in contestants:
                 result = measure(
                     {
                         "name": name,
                         "size": size,
+                        "bf16": precision == "bf16",
                         "batch": batch,
                         "compiled": compile_,
                         "device": arguments.device,
@@ -192,10 +195,11 @@ def compare(arguments: argparse.Namespace, model: str, scratch: Path) -> None:
                 best[label] = better(best.get(label, result), result)
         for label, result in best.items():
             if "error" in result:
-                print(f"| {size} | {label} | failed: {result['error']} | | | | | |", flush=True)
+                print(f"| {size} | {precision} | {label} | failed: {result['error']} | | | | | |", flush=True)
                 continue
             base = best["official"]
-            cells = [size, label, f"{result['fps']:.2f}", f"{result['fps'] / base.get('fps', np.nan):.2f}"]
+            cells = [size, precision, label]
+            cells += [f"{result['fps']:.2f}", f"{result['fps'] / base.get('fps', np.nan):.2f}"]
             cells += [f"{result['cpu']:.3f}", f"{base.get('cpu', np.nan) / result['cpu']:.2f}"]
             cells += [f"{result['peak'] / 1e9:.2f} GB", difference(files["official"], files[label])]
             print("| " + " | ".join(map(str, cells)) + " |", flush=True)
@@ -211,6 +215,7 @@ def growth(arguments: argparse.Namespace, model: str) -> None:
                 "name": "dmask",
                 "size": size,
                 "batch": batch,
+                "bf16": arguments.precisions[-1] == "bf16",
                 "compiled": arguments.device == "cuda",
                 "logits": "",
             }
@@ -227,10 +232,13 @@ def main() -> None:
     """Parse the arguments, say what runs where, print the table."""
     import torch
 
+    from distractor_data.device import uses_bf16
+
     cuda = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024] if cuda else [256])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128] if cuda else [1, 8])
+    parser.add_argument("--precisions", nargs="+", choices=("float32", "bf16"), help="by default those that pay")
     parser.add_argument("--frames", type=int, default=100 if cuda else 24, help="frames a video has")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--growth", type=int, nargs="+", help="lengths of videos whose peak memory to compare")
@@ -242,6 +250,9 @@ def main() -> None:
         warnings.simplefilter("ignore")
         print(json.dumps(work(arguments.worker)))
         return
+    if not arguments.precisions:
+        exact = [] if arguments.device == "cuda" else ["float32"]
+        arguments.precisions = exact + ["bf16"] * uses_bf16("auto", arguments.device)
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"{date.today()}, {device}, {platform.machine()}, torch {torch.__version__}, rounds: {arguments.rounds}\n")
     with tempfile.TemporaryDirectory() as scratch:

@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from distractor_data import dataset, schema, storage
+from distractor_data.device import uses_bf16
 from distractor_data.spec import DEFAULT_DIR
 from masklam import data, stages
 from masklam.models import Lapo
 from masklam.objectives import Batch, Reconstruction
 from masklam.run import Run
 from masklam.settings import Settings
-from masklam.train import bf16_pays
 
 
 def best(work: Callable[[], Any], seconds: float, device: torch.device) -> float:
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="spent on each row")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bf16 = bf16_pays("auto", device.type == "cpu")
+    bf16 = uses_bf16("auto", device.type)
     cores = torch.get_num_threads()
     size = options.batch
     settings = Settings(options.dataset, options.env, method="masklam", batch=size)

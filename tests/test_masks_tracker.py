@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import warnings
 from pathlib import Path
@@ -97,6 +98,9 @@ def predictor(checkpoint):
     return build(str(checkpoint), SIZE)
 
 
+exact = functools.partial(MaskTracker, bf16=False)  # whatever the processor is made for
+
+
 def assert_same(tracks, expected):
     """Logits within 1e-5 (rounding), masks the same but where the official logit is as near to zero as that."""
     assert sorted(tracks) == sorted(expected)
@@ -113,7 +117,7 @@ def track(tracker, videos, keep_logits=True):
 
 @pytest.mark.parametrize("batch", [1, 4])  # with 4 slots three videos take the slots of others
 def test_same_as_the_official_predictor(videos, expected, predictor, batch):
-    assert_same(track(MaskTracker(predictor, batch), videos), expected)
+    assert_same(track(exact(predictor, batch), videos), expected)
     foreground = [(logits > 0).mean() for logits in expected.values()]
     assert sum(0.01 < share < 0.99 for share in foreground) > 3, f"the weights give trivial masks: {foreground}"
 
@@ -121,14 +125,14 @@ def test_same_as_the_official_predictor(videos, expected, predictor, batch):
 def test_a_thread_for_each_part_of_a_batch_gives_the_same(videos, expected, predictor):
     torch.set_num_threads(2)
     try:
-        assert_same(track(MaskTracker(predictor, batch=4), videos), expected)
+        assert_same(track(exact(predictor, batch=4), videos), expected)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
 
 
 def test_batches_padded_to_few_shapes_give_the_same(videos, expected, predictor):
-    tracker = MaskTracker(predictor, batch=3)
+    tracker = exact(predictor, batch=3)
     tracker.compiled = True  # pads as for compilation; `encode` stays as it is
     assert_same(track(tracker, videos), expected)
 
@@ -138,7 +142,7 @@ def test_compiled_gives_the_same(videos, expected, checkpoint, monkeypatch):
     """All graphs are traced and run; generating code for them, tuned, would take a CPU half an hour."""
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, mode, **how: compile_(f, backend="aot_eager", **how))
-    tracker = MaskTracker(build(str(checkpoint), SIZE, compile=True), batch=2, compiled=True)
+    tracker = exact(build(str(checkpoint), SIZE, compile=True), batch=2, compiled=True)
     assert_same(track(tracker, videos[1:3]), {key: expected[key] for key in (1, 2)})
 
 
@@ -162,7 +166,7 @@ def held() -> tuple[int, int]:
 def test_memory_does_not_grow_with_the_video(predictor, videos):
     frames = videos[0][1].frames
     clip = [frames[t % len(frames)] for t in range(62)]
-    tracker, seen = MaskTracker(predictor, batch=4), {}  # with 4 slots a step is a chunk
+    tracker, seen = exact(predictor, batch=4), {}  # with 4 slots a step is a chunk
     track_chunk = tracker._track
 
     def watched(chunk, keep_logits):
@@ -190,12 +194,12 @@ def out_of_memory_above(tracker, limit):
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(videos, expected, predictor, caplog):
-    tracker = out_of_memory_above(MaskTracker(predictor, batch=4), 2)
+    tracker = out_of_memory_above(exact(predictor, batch=4), 2)
     assert_same(track(tracker, videos), expected)
     assert tracker.batch == 2
     assert "--batch 2" in caplog.text
     with pytest.raises(DmaskError, match="--image-size"):
-        track(out_of_memory_above(MaskTracker(predictor, batch=4), 0), videos)
+        track(out_of_memory_above(exact(predictor, batch=4), 0), videos)
 
 
 def test_bf16_stays_close(videos, expected, predictor):
@@ -205,7 +209,7 @@ def test_bf16_stays_close(videos, expected, predictor):
 
 
 def test_videos_that_can_not_be_tracked(predictor):
-    tracker, prompt = MaskTracker(predictor, batch=2), Prompt(box=(1, 1, 9, 9))
+    tracker, prompt = exact(predictor, batch=2), Prompt(box=(1, 1, 9, 9))
     frame = np.zeros((32, 32, 3), np.uint8)
     for frames, message in (
         ([], "no frames"),
@@ -215,7 +219,7 @@ def test_videos_that_can_not_be_tracked(predictor):
         with pytest.raises(DmaskError, match=message):
             list(tracker.track([Video(0, frames, prompt, "clip")]))
     with pytest.raises(DmaskError, match="--batch"):
-        MaskTracker(predictor, batch=0)
+        exact(predictor, batch=0)
 
 
 def test_checkpoints_that_are_not_sam2(checkpoint, tmp_path):
@@ -228,7 +232,7 @@ def test_checkpoints_that_are_not_sam2(checkpoint, tmp_path):
     for name, content in files.items():
         torch.save(content, tmp_path / name)
     messages = {
-        cut.name: "can't be read as a checkpoint",
+        cut.name: "is damaged or no checkpoint",
         "other.pt": "another model's weights",
         "bare.pt": "no 'model' weights",
         "small.pt": "the first is no_mem_embed",

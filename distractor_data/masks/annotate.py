@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from distractor_data import engines, meta, schema, storage
+from distractor_data.device import PRECISIONS, pick_device, uses_bf16
 from distractor_data.errors import DmaskError
 from distractor_data.generate import lock, write_card
 from distractor_data.masks import prompts, quality, rewrite
@@ -37,6 +38,7 @@ class Settings:
     prompt: str = "simulator"
     reprompt: int = 0
     device: str = "auto"  # or several, separated by commas: a process for each
+    precision: str = "auto"  # or bf16, float32
     compile: bool | None = None  # None: where there is CUDA
 
     def __post_init__(self) -> None:
@@ -48,6 +50,8 @@ class Settings:
             )
         if self.batch < 0:
             raise DmaskError(f"--batch is {self.batch}; give a number of at least 1")
+        if self.precision not in PRECISIONS:
+            raise DmaskError(f"--precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}")
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,7 @@ def _source(settings: Settings, weights: Path) -> dict[str, Any]:
         "model": settings.model if settings.model.startswith("facebook/") else weights.name,
         "weights_sha256": storage.sha256(weights),
         "image_size": settings.image_size,
+        "precision": "bf16" if uses_bf16(settings.precision, _devices(settings.device)[0]) else "float32",
         "prompt": f"mask={Path(prompt).name}" if prompt.startswith("mask=") else prompt,
         "reprompt": settings.reprompt,
         "versions": {name: importlib.metadata.version(name) for name in ("sam2", "torch")},
@@ -222,8 +227,6 @@ def _mask_all(
 def _devices(text: str) -> list[str]:
     import torch
 
-    from distractor_data.masks.tracker import pick_device
-
     if text == "auto" and torch.cuda.device_count() > 1:
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     return [pick_device(device) for device in text.split(",")]
@@ -237,7 +240,8 @@ def tracker_for(settings: Settings, device: str) -> Any:
     cuda = device.startswith("cuda")
     compiled = cuda if settings.compile is None else settings.compile
     predictor = build(settings.model, settings.image_size, device, compiled)
-    return MaskTracker(predictor, settings.batch or (32 if cuda else 8), compiled=compiled)
+    bf16 = uses_bf16(settings.precision, device)
+    return MaskTracker(predictor, settings.batch or (32 if cuda else 8), bf16, compiled)
 
 
 def _mask_shards(

@@ -105,8 +105,7 @@ def _check_weights(model: torch.nn.Module, path: Path) -> None:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
-        raise DmaskError(f"{path} can't be read as a checkpoint ({reason}); {advice}") from error
+        raise DmaskError(f"{path} is damaged or no checkpoint of PyTorch; {advice}") from error
     weights = checkpoint.get("model") if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict):
         raise DmaskError(f"{path} holds no 'model' weights, so it is not a checkpoint of SAM 2; {advice}")

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from distractor_data.device import uses_bf16
 from distractor_data.engines import cores
 from distractor_data.errors import DmaskError
 from distractor_data.masks.encoder import encode_image
@@ -48,23 +49,11 @@ class _Chunk:
     ready: Any = None  # CUDA event: the last stage is done
 
 
-def pick_device(device: str = "auto") -> str:
-    """`auto` → `cuda` where there is one, else `cpu`; anything else is tried. Raises `DmaskError`."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DmaskError(f"--device {device} can't be used ({reason}); try --device auto") from error
-    return device
-
-
 class MaskTracker:
     """Tracks one object in each of many videos with a predictor of `masks.model.build`.
 
-    `bf16`: autocast, by default where there is CUDA. `compiled`: `predictor` was built so; batches are then
-    padded to powers of two, so that few shapes are compiled.
+    `bf16`: autocast, by default where the device multiplies it faster. `compiled`: `predictor` was built so;
+    batches are then padded to powers of two, so that few shapes are compiled.
     """
 
     def __init__(self, predictor: Any, batch: int = 8, bf16: bool | None = None, compiled: bool = False) -> None:
@@ -73,7 +62,7 @@ class MaskTracker:
         self.predictor, self.batch, self.compiled = predictor, batch, compiled
         self.device = next(predictor.parameters()).device
         self.cuda = self.device.type == "cuda"
-        self.bf16 = self.cuda if bf16 is None else bf16
+        self.bf16 = uses_bf16("auto", self.device.type) if bf16 is None else bf16
         self.encode_batch = _ENCODE_BATCH[self.device.type]
         self.track_batch = _TRACK_BATCH[self.device.type]
         self.encode: Callable[..., list[Tensor]] = encode_image

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distractor_data import storage
+from distractor_data.device import pick_device
 from distractor_data.errors import DmaskError
 from distractor_data.masks import prompts, quality
 from distractor_data.masks.annotate import OnFrames, Settings, tracker_for
@@ -57,7 +58,6 @@ def mask_video(
     if (out / OVERLAY).exists() and not overwrite:  # it is written last
         raise DmaskError(f"{out} holds masks already; choose another --out, or replace them with --overwrite")
     from distractor_data.masks.schedule import Video
-    from distractor_data.masks.tracker import pick_device
 
     prompt = prompts.parse(settings.prompt)
     with tempfile.TemporaryDirectory(prefix="dmask-") as scratch:
