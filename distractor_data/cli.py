@@ -108,8 +108,8 @@ def generate(
     settings = Settings(mask_model, mask_image_size) if masks == Masks.sam2 else None
     if settings and push:
         raise DmaskError("--masks sam2 and --push don't go together; generate first, then run `dmask push`")
-    with terminal.episode_progress(spec.env, episodes) as on_episode:
-        summary = run(spec, out, workers or None, overwrite, on_episode, push, license, settings)
+    with terminal.generation_progress(spec.env, episodes) as (on_episode, on_masked):
+        summary = run(spec, out, workers or None, overwrite, on_episode, push, license, settings, on_masked)
     terminal.print_summary(summary, spec, push or out)
     if settings:
         terminal.print_masks([report(summary.root)])

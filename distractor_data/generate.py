@@ -45,12 +45,14 @@ def generate(
     push: str | None = None,
     license: str | None = None,
     masks: Settings | None = None,
+    on_masked: Callable[[int, int], None] = lambda frames, total: None,
 ) -> Summary:
     """Write the config and split of a spec into `directory`, going on from what is there.
 
     `on_episode(frames, made)` is called for each episode, `made` being false for one that was there already.
     With `push`, the name of a dataset repository, each shard goes there when it is done and its frames are not
-    kept here; what lies there is not made again. With `masks`, shards get a model's masks while others are made.
+    kept here; what lies there is not made again. With `masks`, shards get a model's masks while others are made,
+    and `on_masked` is called with how many frames got one now, and how many there will be.
     Raises `DmaskError` where the folder or the repository holds another spec, or another run is writing to the
     folder.
     """
@@ -69,7 +71,7 @@ def generate(
         publish = _publisher(directory, push, spec, license, overwrite) if push else lambda: None
         _resume(root, spec, fps)
         publish()
-        with _masking(root, masks) as mask:
+        with _masking(root, masks, lambda frames: on_masked(frames, spec.episodes * spec.steps)) as mask:
             mask()
             made = _fill(root, spec, fps, workers or engines.cores(), on_episode, lambda: (publish(), mask()))
         _close(root)
@@ -78,12 +80,14 @@ def generate(
     return _summarise(root, made, time.perf_counter() - started)
 
 
-def _masking(root: Path, settings: Settings | None) -> AbstractContextManager[Callable[[], None]]:
+def _masking(
+    root: Path, settings: Settings | None, on_frames: Callable[[int], None]
+) -> AbstractContextManager[Callable[[], None]]:
     if settings is None:
         return nullcontext(lambda: None)
     from distractor_data.masks.annotate import masking
 
-    return masking(root, settings)
+    return masking(root, settings, on_frames)
 
 
 def _publisher(directory: str | Path, name: str, spec: Spec, license: str | None, fresh: bool) -> Callable[[], None]:

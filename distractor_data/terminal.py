@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from distractor_data.spec import Spec
 
 
-def _bar(unit: str) -> Progress:
-    """A bar that counts in `unit`, with a rate (the task's field `rate`) and the time left."""
+def _bars() -> Progress:
+    """Bars that count in their tasks' field `unit`, with a rate (the field `rate`) and the time left."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit + "  {task.fields[rate]}"),
+        TextColumn("{task.fields[unit]}  {task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
@@ -44,10 +44,12 @@ def _bar(unit: str) -> Progress:
 
 
 @contextmanager
-def episode_progress(name: str, episodes: int) -> Iterator[Callable[[int, bool], None]]:
-    """A bar over episodes with frames/s and the time left; yields what to call for each episode."""
-    with _bar("episodes") as progress:
-        task = progress.add_task(name, total=episodes, rate="")
+def generation_progress(
+    name: str, episodes: int
+) -> Iterator[tuple[Callable[[int, bool], None], Callable[[int, int], None]]]:
+    """A bar over episodes and, where a model tracks masks, one over its frames; yields what to call for each."""
+    with _bars() as progress:
+        task = progress.add_task(name, total=episodes, rate="", unit="episodes")
         started, frames_made = time.perf_counter(), 0
 
         def on_episode(frames: int, made: bool) -> None:
@@ -59,7 +61,7 @@ def episode_progress(name: str, episodes: int) -> Iterator[Callable[[int, bool],
             rate = frames_made / (time.perf_counter() - started)
             progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
 
-        yield on_episode
+        yield on_episode, _frame_bar(progress, "masks", visible=False)
 
 
 def print_summary(summary: Summary, spec: Spec, out: str | Path) -> None:
@@ -125,17 +127,23 @@ def print_push(pushed: Push, dry_run: bool, line: str) -> None:
 @contextmanager
 def frame_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """A bar over frames with frames/s and the time left; yields what to call with (frames done now, of how many)."""
-    with _bar("frames") as progress:
-        task = progress.add_task(name, total=None, rate="")
-        started, done = time.perf_counter(), 0
+    with _bars() as progress:
+        yield _frame_bar(progress, name)
 
-        def on_frames(frames: int, total: int) -> None:
-            nonlocal done
-            done += frames
-            rate = f"{done / (time.perf_counter() - started):.1f} frames/s" if done else ""
-            progress.update(task, advance=frames, total=total, rate=rate)
 
-        yield on_frames
+def _frame_bar(progress: Progress, name: str, visible: bool = True) -> Callable[[int, int], None]:
+    """Another bar of `progress`, seen from its first frame on where it isn't `visible` before."""
+    task = progress.add_task(name, total=None, rate="", unit="frames", visible=visible)
+    started, done = 0.0, 0
+
+    def on_frames(frames: int, total: int) -> None:
+        nonlocal started, done
+        started = started or time.perf_counter()
+        done += frames
+        rate = f"{done / (time.perf_counter() - started):.1f} frames/s" if done else ""
+        progress.update(task, advance=frames, total=total, rate=rate, visible=True)
+
+    return on_frames
 
 
 def print_masks(reports: list[Report]) -> None:

@@ -164,7 +164,10 @@ def make_datasets(plan: Study) -> None:
     from distractor_data.generate import generate
 
     for folder, spec in plan.specs():
-        with terminal.episode_progress(f"{spec.env} {spec.difficulty} {spec.split}", spec.episodes) as on_episode:
+        with terminal.generation_progress(f"{spec.env} {spec.difficulty} {spec.split}", spec.episodes) as (
+            on_episode,
+            _,
+        ):
             generate(spec, folder, on_episode=on_episode)
 
 

@@ -211,7 +211,8 @@ def test_a_process_for_each_device(masked, settings, tmp_path):
 
 def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):
     root = make(tmp_path / "dataset", shards=1)
-    with annotate.masking(root, settings) as add:
+    done: list[int] = []
+    with annotate.masking(root, settings, done.append) as add:
         add()
         assert meta.read_record(root)["mask"]["complete"] is False
         for number in (2, 3):  # the second shard gets done while the first is tracked
@@ -221,6 +222,9 @@ def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):
     meta.refresh(root)
     assert meta.read_record(root)["mask"] == meta.read_record(schema.root(masked[0], ENV, "train"))["mask"]
     assert files(root) == files(schema.root(masked[0], ENV, "train"))
+    with annotate.masking(root, settings, done.append) as add:  # a second run has nothing to track, and counts all
+        add()
+    assert done == [STEPS, STEPS, STEPS - 2] + [2 * STEPS] * 2  # one begins at frame 2, one shows nothing
 
 
 def test_what_fails_while_a_dataset_is_being_made_is_told(settings, tmp_path):

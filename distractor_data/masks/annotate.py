@@ -7,7 +7,6 @@ import importlib.metadata
 import io
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -290,11 +289,13 @@ def _mask_with(
 
 
 @contextmanager
-def masking(root: Path, settings: Settings) -> Iterator[Callable[[], None]]:
+def masking(
+    root: Path, settings: Settings, on_frames: Callable[[int], None] = lambda frames: None
+) -> Iterator[Callable[[], None]]:
     """Mask the shards of a split that is being generated; yields what to call when another one may be done.
 
-    A thread tracks what is there while others render. At the end all shards have their masks; the caller
-    refreshes what is derived from them.
+    A thread tracks what is there while others render, and tells `on_frames` how many frames it did. At the end all
+    shards have their masks; the caller refreshes what is derived from them.
     """
     from distractor_data.masks.model import resolve
 
@@ -314,7 +315,8 @@ def masking(root: Path, settings: Settings) -> Iterator[Callable[[], None]]:
                 while not waiting.empty():
                     numbers.append(waiting.get())
                 pending = [(root, number) for number in numbers if number is not None]
-                deque(_mask_with(tracker, settings, source, pending, lambda root: None), maxlen=0)
+                for frames in _mask_with(tracker, settings, source, pending, lambda root: None):
+                    on_frames(frames)
         except BaseException as error:  # raised again by the thread that waits for this one
             failures.append(error)
 
@@ -325,9 +327,13 @@ def masking(root: Path, settings: Settings) -> Iterator[Callable[[], None]]:
         if failures:
             raise failures[0]
         for number in storage.shards(root):
-            if number not in seen and rewrite.shard_source(root, number) != source:
-                waiting.put(number)
+            if number in seen:
+                continue
             seen.add(number)
+            if rewrite.shard_source(root, number) == source:
+                on_frames(int(np.sum(storage.read_episodes(root, number)["length"].to_numpy())))
+            else:
+                waiting.put(number)
 
     yield add
     add()
