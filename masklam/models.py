@@ -49,6 +49,17 @@ class Decoder(nn.Sequential):
         super().__init__(*layers, nn.GELU(), nn.Conv2d(channels_in, channels_out, 1), nn.Tanh())
 
 
+def flat(features: Tensor) -> Tensor:
+    """(B, C, h, w) → (B, h·w·C), as a channels-last map lies in memory: neither it nor its gradient is copied."""
+    return features.permute(0, 2, 3, 1).flatten(1)
+
+
+def unflat(vector: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """The inverse: (B, h·w·C) → (B, *shape), shape being (C, h, w)."""
+    channels, height, width = shape
+    return vector.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+
+
 def widths(scale: int, deep: bool = False) -> list[int]:
     """Channels of an encoder, LAOM's shallow or deep one, times `scale`."""
     return [scale * c for c in ((16, 32, 64, 128, 256) if deep else (16, 32, 32))]
@@ -129,11 +140,11 @@ class Lapo(nn.Module):
 
     def bottleneck(self, now: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
         features = self.idm(torch.cat([now, later], dim=1))  # (B, C', h, w)
-        return self.quantize(self.to_latent(F.gelu(features.flatten(1))))
+        return self.quantize(self.to_latent(F.gelu(flat(features))))
 
     def predict(self, now: Tensor, z: Tensor) -> Tensor:
         """The next frame (B, 3, H, W) from an observation and a latent action."""
-        joined = torch.cat([self.fdm(now), self.from_latent(z).unflatten(1, self.map)], dim=1)
+        joined = torch.cat([self.fdm(now), unflat(self.from_latent(z), self.map)], dim=1)
         return self.decoder(joined)
 
 
@@ -167,8 +178,8 @@ class MapHead(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(3)))
 
     def forward(self, embedding: Tensor, z: Tensor) -> Tensor:
-        features = torch.cat([embedding.unflatten(1, self.map), self.from_latent(z).unflatten(1, self.map)], dim=1)
-        return self.blocks(self.enter(features)).flatten(1)
+        features = torch.cat([unflat(embedding, self.map), unflat(self.from_latent(z), self.map)], dim=1)
+        return flat(self.blocks(self.enter(features)))
 
 
 class Laom(nn.Module):
@@ -199,8 +210,8 @@ class Laom(nn.Module):
         self.to_action = nn.Linear(latent_dim, action_dim)  # trained by `laom-labels` alone
 
     def embed(self, observation: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C'·h·w), the last map, flattened."""
-        return self.encoder(observation).flatten(1)
+        """(B, C, H, W) → (B, h·w·C'), the last map, flattened."""
+        return flat(self.encoder(observation))
 
     def latent(self, now: Tensor, later: Tensor) -> Tensor:
         """(B, C, H, W) twice → (B, d)."""
@@ -216,7 +227,7 @@ class ActionModel(nn.Module):
         self.act_head = Head(2 * channels[-1] * side * side, heads, action_dim)
 
     def latent(self, now: Tensor, later: Tensor) -> Tensor:
-        return self.act_head(self.encoder(now).flatten(1), self.encoder(later).flatten(1))
+        return self.act_head(flat(self.encoder(now)), flat(self.encoder(later)))
 
 
 # --- policy, decoder, and the whole --------------------------------------------------------------------------

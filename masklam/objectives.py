@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from masklam.augment import augment
 from masklam.data import normalise, unpack
-from masklam.models import ActionModel, Laom, Lapo
+from masklam.models import ActionModel, Laom, Lapo, unflat
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,10 @@ def weighted_error(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor
     gradient of a batch is the mean of its parts' gradients. Weights are binary in the paper (W² = W). What has
     weight 0 has no influence on any gradient. All (B, C, H, W), `weight` with one channel.
     """
+    # Channels last in shape, as they are in memory: so the gradient is, too, which the convolutions' speed needs.
+    prediction, target, weight = (x.permute(0, 2, 3, 1) for x in (prediction, target, weight))
     error = (weight * (prediction.float() - target).square()).sum(dim=(1, 2, 3))
-    area = target.shape[1] * weight.sum(dim=(1, 2, 3))
+    area = target.shape[-1] * weight.sum(dim=(1, 2, 3))
     return (error / area.clamp(min=1.0)).mean()
 
 
@@ -111,7 +113,7 @@ class Consistency(nn.Module):
             mask = augment(mask, batch.draw[:, 2]) if mask is not None else None
         embedding = self.lam.embed(now)
         z = self.lam.act_head(embedding, self.lam.embed(later))
-        prediction = self.lam.obs_head(embedding.detach(), z).unflatten(1, self.lam.map)
+        prediction = unflat(self.lam.obs_head(embedding.detach(), z), self.lam.map)
         with torch.no_grad():
             goal = self.target(target).float()
         loss = consistency_loss(prediction, goal, mask)

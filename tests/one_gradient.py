@@ -20,7 +20,14 @@ def main(dataset: str, out: str, method: str) -> None:
         return take_step(self, *arguments, **options)
 
     torch.optim.Adam.step = keep
-    small = {"latent_dim": 8, "res_blocks": 0, "heads": 16, "policy_scale": 1, "labelled_trajectories": (1,)}
+    small = {
+        "precision": "float32",
+        "latent_dim": 8,
+        "res_blocks": 0,
+        "heads": 16,
+        "policy_scale": 1,
+        "labelled_trajectories": (1,),
+    }
     train(Settings(dataset, method=method, steps=1, batch=16, clip=0.0, stages=("lam",), **small), out, "cpu")
 
 
