@@ -87,6 +87,15 @@ def test_the_exported_network_acts_as_the_learner_does(trained: Path) -> None:
     np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
+@pytest.mark.parametrize("upright", [0.0, 1.0])
+def test_upright_episodes_begin_in_the_models_own_pose(upright: float) -> None:
+    envs = train.make_vec_env(train.Settings(env="humanoid-walk", num_envs=2, upright=upright), 0)
+    first = np.concatenate([(envs.reset(), envs.get_original_obs())[1] for _ in range(3)])
+    heads = first[:, 21]  # after the 21 joints: the head's height, of which 1.4 m counts as standing
+    assert (len(np.unique(heads)) == 1) == bool(upright)
+    assert heads.min() > 1.4 or not upright
+
+
 def test_the_training_state_comes_back_whole(trained: Path, tmp_path: Path) -> None:
     import jax
     from flax.serialization import msgpack_restore

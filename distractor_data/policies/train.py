@@ -5,7 +5,8 @@ survives a kill and holds no pickles, and the export of the actor into the layou
 
 On one core the gradient steps cost most, not the simulator, so there are fewer of them than environment steps:
 several environments a step, action repeat 2 while training (the policy is measured and used at repeat 1), 3-step
-returns, LayerNorm in the critics and an actor updated every other time.
+returns, LayerNorm in the critics and an actor updated every other time. Half of the training episodes begin upright:
+what is worth reaching is seen before the body has learnt to get up. Measured is always the task as it is.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Settings:
     discount: float = 0.99
     learning_rate: float = 3e-4
     warmup: int = 10_000  # steps of random actions at the beginning
+    upright: float = 0.5  # share of the training episodes that begin in the model's own pose
     buffer: int = 1_000_000  # transitions
     eval_every: int = 50_000
     eval_episodes: int = 5  # for choosing a checkpoint; what is reported has `final_episodes`
@@ -64,6 +66,8 @@ class Settings:
         for field in ("steps", "eval_every"):
             if getattr(self, field) < 1:
                 raise DmaskError(f"--{field.replace('_', '-')} is {getattr(self, field)}; give at least 1")
+        if not 0 <= self.upright <= 1:
+            raise DmaskError(f"--upright is {self.upright}; give a share between 0 and 1")
         if self.seed < 0:
             raise DmaskError(f"--seed is {self.seed}; give a number of at least 0")
 
@@ -78,13 +82,19 @@ def make_vec_env(settings: Settings, start: int) -> Any:
 
         def __init__(self, seed: int) -> None:
             self.task = load_task(settings.env, seed)
+            self.random = np.random.default_rng(seed)
             self.bounds = self.task.action_spec()
             size = flatten(self.task.reset().observation).size
             self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
             self.action_space = gym.spaces.Box(-1, 1, self.bounds.shape, np.float32)
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-            return flatten(self.task.reset().observation), {}
+            observation = self.task.reset().observation
+            if self.random.random() < settings.upright:
+                with self.task.physics.reset_context():
+                    pass  # as the model stands; the task would drop it in a random pose
+                observation = self.task.task.get_observation(self.task.physics)
+            return flatten(observation), {}
 
         def step(self, action: np.ndarray) -> Any:
             reward = 0.0
@@ -324,7 +334,8 @@ def _network(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> polici
 
 
 def _command(settings: Settings, out: Path) -> str:
-    return f"dmask expert train --env {settings.env} --steps {settings.steps} --seed {settings.seed} --out {out.name}"
+    options = f"--steps {settings.steps} --seed {settings.seed} --upright {settings.upright:g}"
+    return f"dmask expert train --env {settings.env} {options} --out {out.name}"
 
 
 def medium_file(out: Path) -> Path:
