@@ -224,7 +224,9 @@ def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):
     assert files(root) == files(schema.root(masked[0], ENV, "train"))
     with annotate.masking(root, settings, done.append) as add:  # a second run has nothing to track, and counts all
         add()
-    assert done == [STEPS, STEPS, STEPS - 2] + [2 * STEPS] * 2  # one begins at frame 2, one shows nothing
+    assert [n for n in done if n] == [STEPS, STEPS, STEPS - 2] + [
+        2 * STEPS
+    ] * 2  # one begins at frame 2, one shows nothing
 
 
 def test_what_fails_while_a_dataset_is_being_made_is_told(settings, tmp_path):

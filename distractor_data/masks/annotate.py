@@ -315,6 +315,7 @@ def masking(
                 while not waiting.empty():
                     numbers.append(waiting.get())
                 pending = [(root, number) for number in numbers if number is not None]
+                on_frames(0)  # from here on speed counts
                 for frames in _mask_with(tracker, settings, source, pending, lambda root: None):
                     on_frames(frames)
         except BaseException as error:  # raised again by the thread that waits for this one
