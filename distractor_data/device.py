@@ -31,5 +31,5 @@ def uses_bf16(precision: str, device: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu.get_capabilities().get("amx_bf16", False)

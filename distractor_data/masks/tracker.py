@@ -32,8 +32,9 @@ from distractor_data.masks.schedule import Item, Run, Schedule, Track, Video
 
 log = logging.getLogger(__name__)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, with which SAM 2 was trained
-_ENCODE_BATCH = {"cuda": 64, "cpu": 4}  # frames in one pass of the image encoder; more than fits a CPU's cache hurts
-_TRACK_BATCH = {"cuda": 1 << 30, "cpu": 8}
+# Frames in one pass of the image encoder, videos in one of the tracker: on CUDA, and elsewhere, where more than fits
+# a cache hurts.
+_ENCODE_BATCH, _TRACK_BATCH = (64, 4), (1 << 30, 8)
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -63,8 +64,8 @@ class MaskTracker:
         self.device = next(predictor.parameters()).device
         self.cuda = self.device.type == "cuda"
         self.bf16 = uses_bf16("auto", self.device.type) if bf16 is None else bf16
-        self.encode_batch = _ENCODE_BATCH[self.device.type]
-        self.track_batch = _TRACK_BATCH[self.device.type]
+        self.encode_batch = _ENCODE_BATCH[not self.cuda]
+        self.track_batch = _TRACK_BATCH[not self.cuda]
         self.encode: Callable[..., list[Tensor]] = encode_image
         if compiled:
             torch._dynamo.config.cache_size_limit = 64  # the shapes of 16 first frames and 8 batch sizes
