@@ -190,7 +190,7 @@ def expert_train(
     steps: Annotated[int, typer.Option(help="Control steps of the environment.")] = 3_000_000,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     upright: Annotated[
-        float, typer.Option(help="Share of training episodes that begin in the model's own pose.")
+        float, typer.Option(help="Share of the environments that begin upright, every 200 steps anew.")
     ] = 0.5,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training that was interrupted.")] = False,
     eval_every: Annotated[int, typer.Option(help="Control steps between two evaluations.")] = 50_000,

@@ -5,8 +5,9 @@ survives a kill and holds no pickles, and the export of the actor into the layou
 
 On one core the gradient steps cost most, not the simulator, so there are fewer of them than environment steps:
 several environments a step, action repeat 2 while training (the policy is measured and used at repeat 1), 3-step
-returns, LayerNorm in the critics and an actor updated every other time. Half of the training episodes begin upright:
-what is worth reaching is seen before the body has learnt to get up. Measured is always the task as it is.
+returns, LayerNorm in the critics and an actor updated every other time. In half of the environments training
+episodes are short and begin upright: what is worth reaching is seen before the body has learnt to get up. They end
+as by a time limit, so no value is biased; measured is always the task as it is.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Settings:
     discount: float = 0.99
     learning_rate: float = 3e-4
     warmup: int = 10_000  # steps of random actions at the beginning
-    upright: float = 0.5  # share of the training episodes that begin in the model's own pose
+    upright: float = 0.5  # share of the environments that begin in the model's own pose, again and again
+    upright_steps: int = 200  # after so many steps
     buffer: int = 1_000_000  # transitions
     eval_every: int = 50_000
     eval_episodes: int = 5  # for choosing a checkpoint; what is reported has `final_episodes`
@@ -80,17 +82,16 @@ def make_vec_env(settings: Settings, start: int) -> Any:
     class StateEnv(gym.Env):
         """The task on flat states, each action in [-1, 1] applied `action_repeat` times."""
 
-        def __init__(self, seed: int) -> None:
-            self.task = load_task(settings.env, seed)
-            self.random = np.random.default_rng(seed)
+        def __init__(self, seed: int, upright: bool) -> None:
+            self.task, self.upright, self.steps = load_task(settings.env, seed), upright, 0
             self.bounds = self.task.action_spec()
             size = flatten(self.task.reset().observation).size
             self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
             self.action_space = gym.spaces.Box(-1, 1, self.bounds.shape, np.float32)
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-            observation = self.task.reset().observation
-            if self.random.random() < settings.upright:
+            observation, self.steps = self.task.reset().observation, 0
+            if self.upright:
                 with self.task.physics.reset_context():
                     pass  # as the model stands; the task would drop it in a random pose
                 observation = self.task.task.get_observation(self.task.physics)
@@ -103,12 +104,14 @@ def make_vec_env(settings: Settings, start: int) -> Any:
                 reward += step.reward
                 if step.last():
                     break
+            self.steps += settings.action_repeat
             fallen, timed_out = step.last() and step.discount == 0, step.last() and step.discount > 0
+            timed_out |= self.upright and self.steps >= settings.upright_steps
             return flatten(step.observation), reward, fallen, timed_out, {}
 
     def seeded(index: int) -> Callable[[], gym.Env]:
         seed = np.random.SeedSequence((settings.seed, index, start)).generate_state(1)[0] % SELECTION
-        return lambda: StateEnv(int(seed))
+        return lambda: StateEnv(int(seed), index < settings.upright * settings.num_envs)
 
     envs = DummyVecEnv([seeded(index) for index in range(settings.num_envs)])
     return VecNormalize(envs, norm_reward=False, clip_obs=10.0, gamma=settings.discount)
