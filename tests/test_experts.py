@@ -73,6 +73,14 @@ def test_the_medium_level_is_the_kept_actor_nearest_to_half_of_the_return(traine
     assert medium["level"] == "medium"
 
 
+def test_a_training_that_has_reached_nothing_has_no_medium_level(trained: Path, tmp_path: Path) -> None:
+    tensors, metadata = policies.read(trained / "cartpole-balance-expert.safetensors")
+    out = tmp_path / "cartpole-balance-expert.safetensors"
+    for path in (out, tmp_path / "actor-0000000001.safetensors"):
+        train.save_policy(path, tensors, {**metadata, "selection_return": "0.00"})
+    assert train.export_medium(tmp_path, out, 1) is None
+
+
 def test_the_exported_network_acts_as_the_learner_does(trained: Path) -> None:
     envs = train.make_vec_env(TINY, 1)
     model = train.make_model(TINY, envs)

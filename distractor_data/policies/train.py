@@ -56,6 +56,8 @@ class Settings:
     n_steps: int = 3
     discount: float = 0.99
     learning_rate: float = 3e-4
+    target_entropy: float = -0.5  # nats a dimension of the action
+    temperature: float = 0.1  # at the beginning
     warmup: int = 10_000  # steps of random actions at the beginning
     upright: float = 0.5  # share of the environments that begin in the model's own pose, again and again
     upright_steps: int = 200  # after so many steps
@@ -134,6 +136,8 @@ def make_model(settings: Settings, envs: Any) -> Any:
         n_steps=settings.n_steps,
         gradient_steps=settings.updates,
         policy_delay=2,
+        ent_coef=f"auto_{settings.temperature}",
+        target_entropy=settings.target_entropy * envs.action_space.shape[0],
         policy_kwargs={"layer_norm": True, "net_arch": [settings.hidden, settings.hidden]},
         seed=settings.seed,
     )
@@ -369,9 +373,9 @@ def export_medium(state_dir: Path, out: Path, episodes: int) -> Path | None:
     medium = medium_file(out)
     whole = float(policies.read(out)[1]["selection_return"])
     kept = {path: policies.read(path)[1] for path in sorted(state_dir.glob("actor-*.safetensors"))}
-    shares = {path: float(metadata["selection_return"]) / whole for path, metadata in kept.items()}
-    actor = min(shares, key=lambda path: abs(shares[path] - 0.5))
-    if not 0.25 < shares[actor] < 0.75:
+    reached = {path: float(metadata["selection_return"]) for path, metadata in kept.items()}
+    actor = min(reached, key=lambda path: abs(reached[path] - whole / 2))
+    if not 0.25 * whole < reached[actor] < 0.75 * whole:
         medium.unlink(missing_ok=True)
         return None
     if not medium.exists() or policies.read(medium)[1]["steps"] != kept[actor]["steps"]:
