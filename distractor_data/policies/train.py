@@ -37,6 +37,7 @@ from distractor_data.policies.evaluate import (
     task_action,
 )
 
+PUSH = 0.5  # standard deviation of the velocities with which an upright episode begins, m/s and rad/s
 CHUNK = 2000  # control steps between two looks at the clock
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
@@ -86,6 +87,7 @@ def make_vec_env(settings: Settings, start: int) -> Any:
 
         def __init__(self, seed: int, upright: bool) -> None:
             self.task, self.upright, self.steps = load_task(settings.env, seed), upright, 0
+            self.random = np.random.default_rng(seed)
             self.bounds = self.task.action_spec()
             size = flatten(self.task.reset().observation).size
             self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -94,9 +96,10 @@ def make_vec_env(settings: Settings, start: int) -> Any:
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
             observation, self.steps = self.task.reset().observation, 0
             if self.upright:
-                with self.task.physics.reset_context():
-                    pass  # as the model stands; the task would drop it in a random pose
-                observation = self.task.task.get_observation(self.task.physics)
+                physics = self.task.physics
+                with physics.reset_context():  # as the model stands; the task would drop it in a random pose
+                    physics.data.qvel[:] = self.random.normal(0, PUSH, physics.model.nv)
+                observation = self.task.task.get_observation(physics)
             return flatten(observation), {}
 
         def step(self, action: np.ndarray) -> Any:
