@@ -189,9 +189,6 @@ def expert_train(
     out: Annotated[Path, typer.Option(help="The policy's .safetensors file; its medium level is written beside it.")],
     steps: Annotated[int, typer.Option(help="Control steps of the environment.")] = 3_000_000,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
-    upright: Annotated[
-        float, typer.Option(help="Share of the environments that begin upright, every 200 steps anew.")
-    ] = 0.5,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training that was interrupted.")] = False,
     eval_every: Annotated[int, typer.Option(help="Control steps between two evaluations.")] = 50_000,
     state: Annotated[
@@ -205,7 +202,7 @@ def expert_train(
     from distractor_data import terminal
     from distractor_data.policies import train
 
-    settings = train.Settings(env=full_name(env), steps=steps, seed=seed, upright=upright, eval_every=eval_every)
+    settings = train.Settings(env=full_name(env), steps=steps, seed=seed, eval_every=eval_every)
     with terminal.step_progress(settings.env, steps) as (report, progress):
         train.train(settings, out, state or train.default_state(settings), resume, report, progress)
 

@@ -5,9 +5,7 @@ survives a kill and holds no pickles, and the export of the actor into the layou
 
 On one core the gradient steps cost most, not the simulator, so there are fewer of them than environment steps:
 several environments a step, action repeat 2 while training (the policy is measured and used at repeat 1), 3-step
-returns, LayerNorm in the critics and an actor updated every other time. In half of the environments training
-episodes are short and begin upright: what is worth reaching is seen before the body has learnt to get up. They end
-as by a time limit, so no value is biased; measured is always the task as it is.
+returns, LayerNorm in the critics and an actor updated every other time.
 """
 
 from __future__ import annotations
@@ -37,7 +35,6 @@ from distractor_data.policies.evaluate import (
     task_action,
 )
 
-PUSH = 0.5  # standard deviation of the velocities with which an upright episode begins, m/s and rad/s
 CHUNK = 2000  # control steps between two looks at the clock
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
@@ -57,11 +54,8 @@ class Settings:
     n_steps: int = 3
     discount: float = 0.99
     learning_rate: float = 3e-4
-    target_entropy: float = -0.5  # nats a dimension of the action
-    temperature: float = 0.1  # at the beginning
+    target_entropy: float = -1.0  # nats a dimension of the action
     warmup: int = 10_000  # steps of random actions at the beginning
-    upright: float = 0.5  # share of the environments that begin in the model's own pose, again and again
-    upright_steps: int = 200  # after so many steps
     buffer: int = 1_000_000  # transitions
     eval_every: int = 50_000
     eval_episodes: int = 5  # for choosing a checkpoint; what is reported has `final_episodes`
@@ -71,8 +65,6 @@ class Settings:
         for field in ("steps", "eval_every"):
             if getattr(self, field) < 1:
                 raise DmaskError(f"--{field.replace('_', '-')} is {getattr(self, field)}; give at least 1")
-        if not 0 <= self.upright <= 1:
-            raise DmaskError(f"--upright is {self.upright}; give a share between 0 and 1")
         if self.seed < 0:
             raise DmaskError(f"--seed is {self.seed}; give a number of at least 0")
 
@@ -85,22 +77,15 @@ def make_vec_env(settings: Settings, start: int) -> Any:
     class StateEnv(gym.Env):
         """The task on flat states, each action in [-1, 1] applied `action_repeat` times."""
 
-        def __init__(self, seed: int, upright: bool) -> None:
-            self.task, self.upright, self.steps = load_task(settings.env, seed), upright, 0
-            self.random = np.random.default_rng(seed)
+        def __init__(self, seed: int) -> None:
+            self.task = load_task(settings.env, seed)
             self.bounds = self.task.action_spec()
             size = flatten(self.task.reset().observation).size
             self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
             self.action_space = gym.spaces.Box(-1, 1, self.bounds.shape, np.float32)
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-            observation, self.steps = self.task.reset().observation, 0
-            if self.upright:
-                physics = self.task.physics
-                with physics.reset_context():  # as the model stands; the task would drop it in a random pose
-                    physics.data.qvel[:] = self.random.normal(0, PUSH, physics.model.nv)
-                observation = self.task.task.get_observation(physics)
-            return flatten(observation), {}
+            return flatten(self.task.reset().observation), {}
 
         def step(self, action: np.ndarray) -> Any:
             reward = 0.0
@@ -109,14 +94,12 @@ def make_vec_env(settings: Settings, start: int) -> Any:
                 reward += step.reward
                 if step.last():
                     break
-            self.steps += settings.action_repeat
             fallen, timed_out = step.last() and step.discount == 0, step.last() and step.discount > 0
-            timed_out |= self.upright and self.steps >= settings.upright_steps
             return flatten(step.observation), reward, fallen, timed_out, {}
 
     def seeded(index: int) -> Callable[[], gym.Env]:
         seed = np.random.SeedSequence((settings.seed, index, start)).generate_state(1)[0] % SELECTION
-        return lambda: StateEnv(int(seed), index < settings.upright * settings.num_envs)
+        return lambda: StateEnv(int(seed))
 
     envs = DummyVecEnv([seeded(index) for index in range(settings.num_envs)])
     return VecNormalize(envs, norm_reward=False, clip_obs=10.0, gamma=settings.discount)
@@ -139,7 +122,6 @@ def make_model(settings: Settings, envs: Any) -> Any:
         n_steps=settings.n_steps,
         gradient_steps=settings.updates,
         policy_delay=2,
-        ent_coef=f"auto_{settings.temperature}",
         target_entropy=settings.target_entropy * envs.action_space.shape[0],
         policy_kwargs={"layer_norm": True, "net_arch": [settings.hidden, settings.hidden]},
         seed=settings.seed,
@@ -344,8 +326,7 @@ def _network(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> polici
 
 
 def _command(settings: Settings, out: Path) -> str:
-    options = f"--steps {settings.steps} --seed {settings.seed} --upright {settings.upright:g}"
-    return f"dmask expert train --env {settings.env} {options} --out {out.name}"
+    return f"dmask expert train --env {settings.env} --steps {settings.steps} --seed {settings.seed} --out {out.name}"
 
 
 def medium_file(out: Path) -> Path:
