@@ -352,16 +352,21 @@ def export(actor: Path, out: Path, level: str, episodes: int) -> np.ndarray:
 def export_medium(state_dir: Path, out: Path, episodes: int) -> Path | None:
     """Beside `out`, the earlier actor of the same training whose return is nearest to half of the expert's.
 
-    None, and no file, where no kept actor lies between a quarter and three quarters of it.
+    The few episodes of the selection give the order, those of the record decide: None, and no file, where no kept
+    actor lies between a quarter and three quarters of the expert by both.
     """
     medium = medium_file(out)
-    whole = float(policies.read(out)[1]["selection_return"])
-    kept = {path: policies.read(path)[1] for path in sorted(state_dir.glob("actor-*.safetensors"))}
-    reached = {path: float(metadata["selection_return"]) for path, metadata in kept.items()}
-    actor = min(reached, key=lambda path: abs(reached[path] - whole / 2))
-    if not 0.25 * whole < reached[actor] < 0.75 * whole:
-        medium.unlink(missing_ok=True)
-        return None
-    if not medium.exists() or policies.read(medium)[1]["steps"] != kept[actor]["steps"]:
-        export(actor, medium, "medium", episodes)
-    return medium
+    expert = policies.read(out)[1]
+    kept = {path: policies.read(path)[1] for path in state_dir.glob("actor-*.safetensors")}
+
+    def share(record: dict[str, str], measure: str) -> float:
+        return float(record[measure]) / max(float(expert[measure]), 1e-9)
+
+    off = {path: abs(share(record, "selection_return") - 0.5) for path, record in kept.items()}
+    for actor in sorted((path for path in kept if off[path] < 0.25), key=lambda path: (off[path], path)):
+        if not medium.exists() or policies.read(medium)[1]["steps"] != kept[actor]["steps"]:
+            export(actor, medium, "medium", episodes)
+        if abs(share(policies.read(medium)[1], "return_mean") - 0.5) < 0.25:
+            return medium
+    medium.unlink(missing_ok=True)
+    return None
