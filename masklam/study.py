@@ -6,8 +6,9 @@ import itertools
 import multiprocessing
 import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from masklam.run import Run
 from masklam.settings import Settings
 
 SECTIONS = ("name", "data", "grid", "train", "extra")
+MASK_OPTIONS = ("mask_corruption", "mask_blur", "background_weight")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Planned:
 
     env: str
     difficulty: str
+    label: str  # what tells its group (all of its seeds) from others: `masklam-d64-dilate2`
     folder: str
     settings: Settings
 
@@ -45,14 +48,15 @@ class Study:
     data: dict[str, Any]  # envs, difficulties, directory, test_episodes, and options of `dmask generate`
     grid: dict[str, list[Any]]  # option of `masklam train` → the values it takes; runs are their product
     train: dict[str, Any]  # options that all runs share
-    extra: list[dict[str, Any]]  # runs beside the grid: options that differ from `train`
+    extra: list[dict[str, Any]]  # runs beside the grid, with its seeds: options that differ from `train`
 
     def runs(self) -> list[Planned]:
         """All runs; those that differ only in an option which their method doesn't have are one."""
         rows = [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+        beside = [{"seed": seed, **row} for row in self.extra for seed in self.grid.get("seed", [0])]
         found: dict[str, Planned] = {}
         for env, difficulty in itertools.product(self.data["envs"], self.data["difficulties"]):
-            for row in [*rows, *self.extra]:
+            for row in [*rows, *beside]:
                 planned = self._plan(full_name(env), difficulty, row)
                 found.setdefault(planned.folder, planned)
         return list(found.values())
@@ -61,7 +65,7 @@ class Study:
         options = {**self.train, **row}
         method = find(options.get("method", "masklam"))
         if not method.masked:
-            options["mask_corruption"] = ""
+            options = {k: v for k, v in options.items() if k not in MASK_OPTIONS}
         if not method.latent and "latent_dim" in self.grid:
             options["latent_dim"] = self.grid["latent_dim"][0]
         if difficulty == "clean":
@@ -69,8 +73,9 @@ class Study:
         settings = Settings(
             dataset=f"{self.data['directory']}/{difficulty}", env=env, **{k: _tuple(v) for k, v in options.items()}
         )
-        name = f"runs/studies/{self.name}/{env}/{difficulty}/{label(settings)}-seed{settings.seed}"
-        return Planned(env, difficulty, name, settings)
+        name = label(settings, [*self.grid, *row])
+        folder = f"runs/studies/{self.name}/{env}/{difficulty}/{name}-seed{settings.seed}"
+        return Planned(env, difficulty, name, folder, settings)
 
     def specs(self) -> Iterator[tuple[str, Spec]]:
         """The datasets that the runs read: (folder, spec)."""
@@ -85,23 +90,19 @@ class Study:
                 yield f"{directory}/{difficulty}", Spec(env=env, difficulty=difficulty, split="test", **options)
 
 
-def label(settings: Settings) -> str:
-    """What tells a run's group (all of its seeds) from others: `masklam-d64-dilate2`."""
-    parts = [settings.method]
-    if find(settings.method).latent:
-        parts.append(f"d{settings.latent_dim}")
-    if settings.mask_corruption:
-        parts.append(settings.mask_corruption.replace(":", ""))
-    if settings.quantize:
-        parts.append(settings.quantize)
-    if settings.image_column != Settings.image_column:
-        parts.append(settings.image_column.rpartition(".")[2])
-    if settings.mask_column != Settings.mask_column:
-        parts.append(settings.mask_column.rpartition(".")[2])
-    if settings.background_weight:
-        parts.append(f"background{settings.background_weight:g}")
-    if not find(settings.method).latent and settings.label_fraction == 1:
-        parts.append("all-labels")
+def label(settings: Settings, varied: Iterable[str]) -> str:
+    """What tells a run's group from others; `varied` are the options in which a study's runs differ."""
+    row, default = find(settings.method), Settings()
+    parts = [settings.method] + ([f"d{settings.latent_dim}"] if row.latent else [])
+    for name in dict.fromkeys(varied):
+        value = getattr(settings, name)
+        if name in ("method", "latent_dim", "seed") or value == getattr(default, name):
+            continue
+        if name in ("mask_corruption", "quantize", "image_column", "mask_column"):  # the value says what it is
+            parts.append(value.rpartition(".")[2] if name.endswith("column") else value.replace(":", ""))
+        else:
+            text = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            parts.append(name.replace("_", "-") + text)
     return "-".join(parts)
 
 
@@ -182,7 +183,13 @@ def train_all(runs: list[Planned], jobs: int) -> list[str]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
         finished = (future.result() for future in as_completed(pool.submit(_train, run) for run in missing))
-        return [failure for failure in finished if failure]
+        try:
+            return [failure for failure in finished if failure]
+        except BrokenProcessPool as error:
+            raise DmaskError(
+                "a run's process was killed, perhaps for want of memory; start the study again to go on, with fewer "
+                "--jobs"
+            ) from error
 
 
 def _train(run: Planned) -> str:
@@ -191,7 +198,7 @@ def _train(run: Planned) -> str:
 
     try:
         train(run.settings, run.folder)
-    except DmaskError as error:
+    except (DmaskError, RuntimeError, OSError) as error:  # out of memory is a RuntimeError, too
         return f"{run.folder}: {error}"
     print(f"done: {run.folder}", flush=True)
     return ""
@@ -208,7 +215,7 @@ def collect(study_name: str, run: Planned) -> Iterator[dict[str, Any]]:
         "study": study_name,
         "env": run.env,
         "difficulty": run.difficulty,
-        "label": label(settings),
+        "label": run.label,
         "method": settings.method,
         "latent_dim": settings.latent_dim,
         "mask_corruption": settings.mask_corruption,

@@ -54,6 +54,31 @@ def test_options_that_a_method_does_not_have_make_no_run(file):
     )
 
 
+def test_every_option_of_the_grid_makes_runs_of_their_own(file):
+    extra = '[[extra]]\nmethod = "lapo"\nquantize = "fsq"\n'
+    file.write_text(
+        TOML.replace("latent_dim = [4, 8]", "").replace("[train]", "lr = [1e-3, 1e-4]\nseed = [0, 1]\n[train]")
+        + extra
+    )
+    names = [run.folder.rpartition("/")[2] for run in study.read(file).runs()]
+    methods = ["lapo-d64", "masklam-d64", "masklam-d64-dilate1", "bc"]
+    rates = [f"{name}{rate}" for name in methods for rate in ("", "-lr0.0001")]
+    assert sorted(names) == sorted(f"{name}-seed{seed}" for name in [*rates, "lapo-d64-fsq"] for seed in (0, 1))
+
+
+def test_a_run_that_fails_leaves_the_others(file, monkeypatch):
+    file.write_text(TOML.replace('["lapo", "masklam", "bc"]', '["masklam"]').replace('["", "dilate:1"]', '[""]'))
+    moving_square.write(file.parent / "data" / "easy", episodes=4, steps=12)
+    monkeypatch.setattr(study, "make_datasets", lambda plan: None)
+    blocked = file.parent / study.read(file).runs()[0].folder
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where the run's folder should be")
+    with pytest.raises(DmaskError, match=r"1 of 2 runs failed; the first: .*masklam-d4-seed0"):
+        study.study(file)
+    rows = pq.read_table(file.parent / "results" / "tiny.parquet").to_pylist()
+    assert {row["label"] for row in rows} == {"masklam-d8"}
+
+
 def test_a_study_trains_resumes_and_writes_its_results(file, monkeypatch):
     file.write_text(TOML.replace('["lapo", "masklam", "bc"]', '["masklam"]').replace('["", "dilate:1"]', '[""]'))
     moving_square.write(file.parent / "data" / "easy", episodes=4, steps=12)
