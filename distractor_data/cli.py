@@ -189,6 +189,9 @@ def expert_train(
     out: Annotated[Path, typer.Option(help="The policy's .safetensors file; its medium level is written beside it.")],
     steps: Annotated[int, typer.Option(help="Control steps of the environment.")] = 3_000_000,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    start: Annotated[
+        str, typer.Option("--from", help="Begin with the actor of a policy: a .safetensors file, or expert.")
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training that was interrupted.")] = False,
     eval_every: Annotated[int, typer.Option(help="Control steps between two evaluations.")] = 50_000,
     state: Annotated[
@@ -200,11 +203,11 @@ def expert_train(
     Killed at any moment, the same command with --resume goes on from the last training state.
     """
     from distractor_data import terminal
-    from distractor_data.policies import train
+    from distractor_data.policies import checkpoint, learner, train
 
-    settings = train.Settings(env=full_name(env), steps=steps, seed=seed, eval_every=eval_every)
+    settings = learner.Settings(env=full_name(env), steps=steps, seed=seed, start=start, eval_every=eval_every)
     with terminal.step_progress(settings.env, steps) as (report, progress):
-        train.train(settings, out, state or train.default_state(settings), resume, report, progress)
+        train.train(settings, out, state or checkpoint.default_state(settings), resume, report, progress)
 
 
 @expert.command("eval")

@@ -17,11 +17,11 @@ from safetensors.numpy import load_file, save_file
 
 from distractor_data import policies
 from distractor_data.errors import DmaskError
-from distractor_data.policies import evaluate, train
+from distractor_data.policies import checkpoint, evaluate, learner, train
 from distractor_data.rollout import rollout
 from distractor_data.spec import Spec
 
-TINY = train.Settings(
+TINY = learner.Settings(
     env="cartpole-balance",
     steps=12_000,
     warmup=1_000,
@@ -95,12 +95,12 @@ def test_a_training_that_has_reached_nothing_has_no_medium_level(trained: Path, 
 
 
 def test_the_exported_network_acts_as_the_learner_does(trained: Path) -> None:
-    envs = train.make_vec_env(TINY, 1)
-    model = train.make_model(TINY, envs)
-    train.restore_state(trained / "state" / "state.npz", model, envs)
+    envs = learner.make_vec_env(TINY, 1)
+    model = learner.make_model(TINY, envs)
+    checkpoint.restore(trained / "state" / "state.npz", model, envs)
     path = trained / "exported.safetensors"
     metadata = policies.read(trained / "cartpole-balance-expert.safetensors")[1]
-    train.save_policy(path, train.actor_tensors(model, envs), metadata)
+    train.save_policy(path, learner.actor_tensors(model, envs), metadata)
     ours = evaluate.open_policy(str(path), TINY.env)
     states = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
     theirs = model.predict(envs.normalize_obs(states), deterministic=True)[0]
@@ -108,16 +108,51 @@ def test_the_exported_network_acts_as_the_learner_does(trained: Path) -> None:
     np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
+def test_a_training_from_a_policy_keeps_its_actor_while_the_critics_learn(trained: Path, tmp_path: Path) -> None:
+    source = trained / "cartpole-balance-expert.safetensors"
+    first, longer = (
+        learner.Settings(**{**vars(TINY), "start": str(source), "warmup": 800, "critic_first": 800, "steps": steps})
+        for steps in (1_600, 2_400)
+    )
+    out = tmp_path / "cartpole-balance-expert.safetensors"
+    train.train(first, out, tmp_path)
+    earlier, metadata = policies.read(source)
+    kept, record = policies.read(out)
+    assert int(record["steps"]) == int(metadata["steps"]) + 1_600
+    assert f"--from {source.name}" in record["command"]
+    layers = [name for name in kept if name.startswith("layers.")]
+    for name in layers:
+        np.testing.assert_array_equal(kept[name], earlier[name], err_msg=name)
+    envs = learner.make_vec_env(first, 0)
+    model = learner.make_model(first, envs)
+    checkpoint.restore(tmp_path / "state.npz", model, envs)
+    assert model.policy.qf_state.step == 800 / (TINY.action_repeat * TINY.num_envs) * TINY.updates
+    train.train(longer, out, tmp_path, resume=True)
+    last = load_file(max(tmp_path.glob("actor-*.safetensors")))
+    assert all(np.abs(last[name] - earlier[name]).max() > 0 for name in layers)
+
+
+def test_a_training_from_a_policy_of_another_layout_is_refused(trained: Path, tmp_path: Path) -> None:
+    source = trained / "cartpole-balance-expert.safetensors"
+    for wrong in ({"env": "walker-run"}, {"hidden": 32}):
+        settings = learner.Settings(**{**vars(TINY), "start": str(source), **wrong})
+        with pytest.raises(DmaskError, match="not of this training's layout"):
+            train.train(settings, tmp_path / "x.safetensors", tmp_path)
+    settings = learner.Settings(**{**vars(TINY), "start": "expert"})
+    with pytest.raises(DmaskError, match="comes with dmask"):
+        train.train(settings, tmp_path / "x.safetensors", tmp_path)
+
+
 def test_the_training_state_comes_back_whole(trained: Path, tmp_path: Path) -> None:
     import jax
     from flax.serialization import msgpack_restore
 
-    envs = train.make_vec_env(TINY, 1)
-    model = train.make_model(TINY, envs)
-    train.restore_state(trained / "state" / "state.npz", model, envs)
+    envs = learner.make_vec_env(TINY, 1)
+    model = learner.make_model(TINY, envs)
+    checkpoint.restore(trained / "state" / "state.npz", model, envs)
     assert model.num_timesteps * TINY.action_repeat >= TINY.steps
     assert model.replay_buffer.pos == model.num_timesteps // TINY.num_envs
-    train.save_state(tmp_path / "again.npz", TINY, model, envs)
+    checkpoint.save(tmp_path / "again.npz", TINY, model, envs)
     with np.load(trained / "state" / "state.npz") as first, np.load(tmp_path / "again.npz") as second:
         assert first.files == second.files
         for name in first.files:
@@ -139,7 +174,7 @@ def test_a_killed_training_resumes_where_it_was(tmp_path: Path) -> None:
             time.sleep(0.2)
         os.killpg(process.pid, signal.SIGKILL)
     with np.load(state / "state.npz") as file:
-        steps = int(file["counters"][0]) * train.Settings("").action_repeat
+        steps = int(file["counters"][0]) * learner.Settings("").action_repeat
     assert 0 < steps < 100_000
 
     refused = run("expert", "train", *arguments, "--steps", str(steps + 1_000))
@@ -159,17 +194,17 @@ def test_a_resumed_training_keeps_a_better_actor(trained: Path, tmp_path: Path) 
     before = out.read_bytes()
     state = tmp_path / "state"
     shutil.copytree(trained / "state", state)
-    longer = train.Settings(**{**vars(TINY), "steps": TINY.steps + 100})
+    longer = learner.Settings(**{**vars(TINY), "steps": TINY.steps + 100})
     train.train(longer, out, state, resume=True)
     assert out.read_bytes() == before
     out.unlink()
-    longest = train.Settings(**{**vars(TINY), "steps": TINY.steps + 200})
+    longest = learner.Settings(**{**vars(TINY), "steps": TINY.steps + 200})
     train.train(longest, out, state, resume=True)
     assert int(policies.read(out)[1]["steps"]) >= longest.steps
 
 
 def test_resuming_with_other_settings_or_nothing_is_refused(trained: Path, tmp_path: Path) -> None:
-    other = train.Settings(**{**vars(TINY), "seed": 1})
+    other = learner.Settings(**{**vars(TINY), "seed": 1})
     with pytest.raises(DmaskError, match="seed"):
         train.train(other, tmp_path / "x.safetensors", trained / "state", resume=True)
     with pytest.raises(DmaskError, match="leave out --resume"):

@@ -76,7 +76,7 @@ def load(policy: str, env: str, state_size: int, action_size: int) -> Policy:
     """
     if policy == "random":
         return RandomPolicy(action_size)
-    tensors, metadata = read(_file(policy, env))
+    tensors, metadata = read(file_of(policy, env))
     return network(f"--policy {policy}", tensors, metadata, env, state_size, action_size)
 
 
@@ -109,7 +109,7 @@ def shipped(level: str = "expert") -> list[str]:
 
 def digest(policy: str, env: str) -> str:
     """SHA-256 of what a policy's file or level holds, shortened; empty for `random`."""
-    paths = [_file(level, env) for level in levels_of(policy) if level != "random"]
+    paths = [file_of(level, env) for level in levels_of(policy) if level != "random"]
     try:
         content = b"".join(path.read_bytes() for path in paths)
     except OSError as error:
@@ -132,11 +132,11 @@ def recorded_return(policy: str, env: str) -> float | None:
     """The mean return that a policy's file says it reaches without distractors; None where none says so."""
     if policy in ("random", "mixed"):
         return None
-    mean = read(_file(policy, env))[1].get("return_mean")
+    mean = read(file_of(policy, env))[1].get("return_mean")
     return None if mean is None else float(mean)
 
 
-def _file(policy: str, env: str) -> Path:
+def file_of(policy: str, env: str) -> Path:
     """The file of a level or the file itself. Raises `DmaskError` for unknown names and what isn't shipped."""
     if policy.endswith(SUFFIX):
         return Path(policy)

@@ -1,0 +1,161 @@
+"""The learner: Soft Actor-Critic of `sbx-rl` (JAX on the processor) on the task's states.
+
+On one core the gradient steps cost most, not the simulator, so there are fewer of them than environment steps:
+several environments a step, action repeat 2 while training (the policy is measured and used at repeat 1), 3-step
+returns, LayerNorm in the critics and an actor updated every other time.
+
+A training may begin with the actor of another one. The critics know nothing of it, and would undo it: they learn
+alone at first, from what it does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distractor_data import policies
+from distractor_data.envs.suite import flatten
+from distractor_data.errors import DmaskError
+from distractor_data.policies.evaluate import SELECTION, load_task, task_action
+
+LOG_STD = -1.6  # of an actor's noise where a training begins with it; the target entropy is near
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training run depends on. Steps are control steps of the environment, whatever the repeat."""
+
+    env: str
+    steps: int = 3_000_000
+    seed: int = 0
+    action_repeat: int = 2
+    num_envs: int = 8
+    updates: int = 4  # gradient steps for each step of all environments
+    batch_size: int = 128
+    hidden: int = 256
+    n_steps: int = 3
+    discount: float = 0.99
+    learning_rate: float = 3e-4
+    target_entropy: float = -0.5  # nats a dimension of the action; at -1 walker-run learnt more slowly
+    start: str = ""  # begin with the actor of this policy: a .safetensors file, or a shipped level
+    warmup: int = 10_000  # steps of random actions at the beginning, or of `start`'s
+    critic_first: int = 50_000  # steps in which, after those, only the critics learn, where there is a `start`
+    buffer: int = 1_000_000  # transitions
+    eval_every: int = 50_000
+    eval_episodes: int = 5  # for choosing a checkpoint; what is reported has `final_episodes`
+    final_episodes: int = 20
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "eval_every"):
+            if getattr(self, field) < 1:
+                raise DmaskError(f"--{field.replace('_', '-')} is {getattr(self, field)}; give at least 1")
+        if self.seed < 0:
+            raise DmaskError(f"--seed is {self.seed}; give a number of at least 0")
+
+
+def make_vec_env(settings: Settings, start: int) -> Any:
+    """`num_envs` copies of the task behind a running normalisation of the states; `start` varies their seeds."""
+    import gymnasium as gym
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    class StateEnv(gym.Env):
+        """The task on flat states, each action in [-1, 1] applied `action_repeat` times."""
+
+        def __init__(self, seed: int) -> None:
+            self.task = load_task(settings.env, seed)
+            self.bounds = self.task.action_spec()
+            size = flatten(self.task.reset().observation).size
+            self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+            self.action_space = gym.spaces.Box(-1, 1, self.bounds.shape, np.float32)
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            return flatten(self.task.reset().observation), {}
+
+        def step(self, action: np.ndarray) -> Any:
+            reward = 0.0
+            for _ in range(settings.action_repeat):
+                step = self.task.step(task_action(self.bounds, action))
+                reward += step.reward
+                if step.last():
+                    break
+            fallen, timed_out = step.last() and step.discount == 0, step.last() and step.discount > 0
+            return flatten(step.observation), reward, fallen, timed_out, {}
+
+    def seeded(index: int) -> Callable[[], gym.Env]:
+        seed = np.random.SeedSequence((settings.seed, index, start)).generate_state(1)[0] % SELECTION
+        return lambda: StateEnv(int(seed))
+
+    envs = DummyVecEnv([seeded(index) for index in range(settings.num_envs)])
+    return VecNormalize(envs, norm_reward=False, clip_obs=10.0, gamma=settings.discount)
+
+
+def make_model(settings: Settings, envs: Any) -> Any:
+    """The learner, untrained."""
+    # The matrices are too small to gain by more threads. JAX reads this once, when it starts.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    from sbx import SAC
+
+    return SAC(
+        "MlpPolicy",
+        envs,
+        learning_rate=settings.learning_rate,
+        qf_learning_rate=settings.learning_rate,
+        buffer_size=settings.buffer,
+        learning_starts=0 if settings.start else settings.warmup // settings.action_repeat,
+        batch_size=settings.batch_size,
+        gamma=settings.discount,
+        n_steps=settings.n_steps,
+        gradient_steps=settings.updates,
+        policy_delay=2,
+        ent_coef="auto_0.01" if settings.start else "auto",  # an actor that knows something needs little noise
+        target_entropy=settings.target_entropy * envs.action_space.shape[0],
+        policy_kwargs={"layer_norm": True, "net_arch": [settings.hidden, settings.hidden]},
+        seed=settings.seed,
+    )
+
+
+def actor_tensors(model: Any, envs: Any) -> dict[str, np.ndarray]:
+    """The actor's mean and the normalisation of its states, in the layout of `policies`."""
+    params = model.policy.actor_state.params["params"]
+    tensors = {"obs_mean": envs.obs_rms.mean, "obs_var": envs.obs_rms.var}
+    for index in range(3):
+        layer = params[f"Dense_{index}"]
+        tensors[f"layers.{index}.weight"] = np.asarray(layer["kernel"]).T
+        tensors[f"layers.{index}.bias"] = np.asarray(layer["bias"])
+    return {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
+
+
+def begin_with(model: Any, envs: Any, policy: Path) -> int:
+    """Give an untrained learner the actor and the normalisation of a policy's file; the steps that are behind it.
+
+    Raises `DmaskError` where the file is not of the learner's sizes and activations.
+    """
+    tensors, metadata = policies.read(policy)
+    here = {name: tensor.shape for name, tensor in actor_tensors(model, envs).items()}
+    there = {name: tensor.shape for name, tensor in tensors.items()}
+    if there != here or (metadata.get("activation"), metadata.get("output")) != ("relu", "tanh"):
+        raise DmaskError(f"--from {policy} is not of this training's layout; give a file of `dmask expert train`")
+    params = dict(model.policy.actor_state.params["params"])
+    for index in range(3):
+        kernel, bias = tensors[f"layers.{index}.weight"].T, tensors[f"layers.{index}.bias"]
+        params[f"Dense_{index}"] = {"kernel": kernel, "bias": bias}
+    noise = params["Dense_3"]
+    params["Dense_3"] = {"kernel": 0 * noise["kernel"], "bias": 0 * noise["bias"] + LOG_STD}
+    model.policy.actor_state = model.policy.actor_state.replace(params={"params": params})
+    steps = int(metadata.get("steps", "0"))
+    envs.obs_rms.mean, envs.obs_rms.var = (tensors[name].astype(np.float64) for name in ("obs_mean", "obs_var"))
+    envs.obs_rms.count = max(float(steps), 1e5)
+    return steps
+
+
+def set_phase(model: Any, settings: Settings, steps: int) -> int:
+    """What learns after so many steps: with a `start` nothing, then the critics alone, then all. Its last step."""
+    critics, actor = (settings.warmup, settings.warmup + settings.critic_first) if settings.start else (0, 0)
+    model.gradient_steps = settings.updates if steps >= critics else 0
+    model.lr_schedule = lambda progress: settings.learning_rate if steps >= actor else 0.0  # the actor's
+    return next((end for end in (critics, actor) if steps < end), settings.steps)
