@@ -118,19 +118,20 @@ def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None
     if not blobs:
         raise DmaskError("there is no image to decode in an empty column")
 
-    def decode(blob: bytes) -> np.ndarray:
-        image = cv2.imdecode(np.frombuffer(blob, np.uint8), cv2.IMREAD_UNCHANGED)
+    def decode(blob: bytes, kind: int) -> np.ndarray:
+        image = cv2.imdecode(np.frombuffer(blob, np.uint8), kind)
         if image is None:
             raise ValueError("neither WebP nor PNG")
-        return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return image
 
     try:
-        first = decode(blobs[0])
-        images = np.empty((len(blobs), *first.shape), np.uint8)
+        gray = decode(blobs[0], cv2.IMREAD_UNCHANGED).ndim == 2
+        kind = cv2.IMREAD_UNCHANGED if gray else cv2.IMREAD_COLOR_RGB
+        images = np.empty((len(blobs), *decode(blobs[0], kind).shape), np.uint8)
 
         def fill(start: int) -> None:
             for index in range(start, min(start + 256, len(blobs))):
-                images[index] = decode(blobs[index])
+                images[index] = decode(blobs[index], kind)
 
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             list(pool.map(fill, range(0, len(blobs), 256)))
