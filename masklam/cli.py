@@ -76,6 +76,8 @@ def train(
     options = dict(locals())
     folder = options.pop("out") or f"runs/{method}-{env}-{seed}"
     place, store = options.pop("device"), options.pop("cache")
+    from accelerate import PartialState
+
     from masklam import report
     from masklam import train as trainer
     from masklam.settings import Settings, numbers, words
@@ -83,7 +85,7 @@ def train(
     options["stages"] = words(stages)
     options["labelled_trajectories"] = numbers(labelled_trajectories)
     results = trainer.train(Settings(**options), folder, place, store)
-    typer.echo(f"{folder}\n{report.lines(results)}")
+    PartialState().print(f"{folder}\n{report.lines(results)}")  # one of all processes
 
 
 @app.command()

@@ -141,8 +141,9 @@ def finite_mean(losses: list[Tensor], done: int, stage: str, saved: int) -> floa
     bad = (~torch.isfinite(values)).nonzero()
     if len(bad):
         first = done - len(losses) + int(bad[0]) + 1
+        kept = f"the checkpoint of step {saved} is kept" if saved else "there is no checkpoint yet"
         raise DmaskError(
-            f"the loss of stage {stage} is not finite from step {first} on; the checkpoint of step {saved} "
-            "is kept: start again with a smaller --lr and another --out"
+            f"the loss of stage {stage} is not finite from step {first} on; {kept}: start again with a smaller --lr "
+            "and another --out"
         )
     return float(values.mean())
