@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -109,7 +110,8 @@ def test_the_exported_network_acts_as_the_learner_does(trained: Path) -> None:
 
 
 def test_a_training_from_a_policy_keeps_its_actor_while_the_critics_learn(trained: Path, tmp_path: Path) -> None:
-    source = trained / "cartpole-balance-expert.safetensors"
+    source = tmp_path / "begun.safetensors"
+    shutil.copy(trained / "cartpole-balance-expert.safetensors", source)
     first, longer = (
         learner.Settings(**{**vars(TINY), "start": str(source), "warmup": 800, "critic_first": 800, "steps": steps})
         for steps in (1_600, 2_400)
@@ -120,6 +122,7 @@ def test_a_training_from_a_policy_keeps_its_actor_while_the_critics_learn(traine
     kept, record = policies.read(out)
     assert int(record["steps"]) == int(metadata["steps"]) + 1_600
     assert f"--from {source.name}" in record["command"]
+    assert json.loads(record["before"]) == [metadata["command"]]
     layers = [name for name in kept if name.startswith("layers.")]
     for name in layers:
         np.testing.assert_array_equal(kept[name], earlier[name], err_msg=name)
@@ -127,9 +130,21 @@ def test_a_training_from_a_policy_keeps_its_actor_while_the_critics_learn(traine
     model = learner.make_model(first, envs)
     checkpoint.restore(tmp_path / "state.npz", model, envs)
     assert model.policy.qf_state.step == 800 / (TINY.action_repeat * TINY.num_envs) * TINY.updates
+    source.unlink()  # an earlier state does not need it
     train.train(longer, out, tmp_path, resume=True)
-    last = load_file(max(tmp_path.glob("actor-*.safetensors")))
+    last_file = max(tmp_path.glob("actor-*.safetensors"))
+    assert int(policies.read(last_file)[1]["steps"]) == int(metadata["steps"]) + 2_400
+    last = load_file(last_file)
     assert all(np.abs(last[name] - earlier[name]).max() > 0 for name in layers)
+
+
+def test_the_averaged_actor_follows_what_is_learnt_and_smooths_it() -> None:
+    rng, mean = np.random.default_rng(0), {"w": np.zeros(100, np.float32)}
+    for steps in range(2_000, 400_000, 2_000):
+        mean = learner.averaged(mean, {"w": rng.normal(1, 1, 100).astype(np.float32)}, steps, steps - 2_000)
+    assert mean["w"].mean() == pytest.approx(1, abs=0.1)
+    assert mean["w"].std() < 0.3
+    np.testing.assert_array_equal(learner.averaged(mean, mean, 402_000, 400_000)["w"], mean["w"])
 
 
 def test_a_training_from_a_policy_of_another_layout_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -149,10 +164,10 @@ def test_the_training_state_comes_back_whole(trained: Path, tmp_path: Path) -> N
 
     envs = learner.make_vec_env(TINY, 1)
     model = learner.make_model(TINY, envs)
-    checkpoint.restore(trained / "state" / "state.npz", model, envs)
+    average = checkpoint.restore(trained / "state" / "state.npz", model, envs)
     assert model.num_timesteps * TINY.action_repeat >= TINY.steps
     assert model.replay_buffer.pos == model.num_timesteps // TINY.num_envs
-    checkpoint.save(tmp_path / "again.npz", TINY, model, envs)
+    checkpoint.save(tmp_path / "again.npz", TINY, model, envs, average)
     with np.load(trained / "state" / "state.npz") as first, np.load(tmp_path / "again.npz") as second:
         assert first.files == second.files
         for name in first.files:

@@ -12,8 +12,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from distractor_data.errors import DmaskError
-from distractor_data.policies.learner import Settings
+from distractor_data.policies.learner import Settings, Tensors, actor_tensors
 
+_AVERAGE = "average."
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -31,7 +32,7 @@ def _learned(model: Any) -> dict[str, Any]:
     }
 
 
-def save(path: Path, settings: Settings, model: Any, envs: Any) -> None:
+def save(path: Path, settings: Settings, model: Any, envs: Any, average: Tensors) -> None:
     """Everything that training goes on from, replay buffer included, as one uncompressed .npz without pickles."""
     from flax import serialization
 
@@ -40,6 +41,7 @@ def save(path: Path, settings: Settings, model: Any, envs: Any) -> None:
     arrays = {f"buffer.{name}": getattr(buffer, name)[:filled] for name in _BUFFER}
     for name, state in _learned(model).items():
         arrays[f"learned.{name}"] = np.frombuffer(serialization.to_bytes(state), np.uint8)
+    arrays |= {f"{_AVERAGE}{name}": tensor for name, tensor in average.items()}
     temporary = path.with_suffix(".tmp.npz")
     np.savez(
         temporary,
@@ -53,8 +55,8 @@ def save(path: Path, settings: Settings, model: Any, envs: Any) -> None:
     os.replace(temporary, path)
 
 
-def restore(path: Path, model: Any, envs: Any) -> None:
-    """The inverse of `save_state`, into a fresh model of the same settings."""
+def restore(path: Path, model: Any, envs: Any) -> Tensors:
+    """The inverse of `save`, into a fresh model of the same settings; returns the averaged actor."""
     from flax import serialization
 
     with np.load(path, allow_pickle=False) as file:
@@ -71,8 +73,10 @@ def restore(path: Path, model: Any, envs: Any) -> None:
         buffer.timeouts[buffer.pos - 1] = 1  # the kill cut these episodes: no n-step return goes across
         envs.obs_rms.mean, envs.obs_rms.var = file["obs_mean"], file["obs_var"]
         envs.obs_rms.count = float(file["obs_count"])
+        average = {name.removeprefix(_AVERAGE): file[name] for name in file.files if name.startswith(_AVERAGE)}
     model.policy.actor_state, model.policy.qf_state = learned["actor"], learned["critic"]
     model.ent_coef_state, model.key = learned["temperature"], learned["key"]
+    return average or actor_tensors(model, envs)
 
 
 def check(path: Path, settings: Settings, resume: bool) -> int:

@@ -23,6 +23,8 @@ from distractor_data.envs.suite import flatten
 from distractor_data.errors import DmaskError
 from distractor_data.policies.evaluate import SELECTION, load_task, task_action
 
+Tensors = dict[str, np.ndarray]
+AVERAGE = 40_000  # steps
 LOG_STD = -1.6  # of an actor's noise where a training begins with it; the target entropy is near
 
 
@@ -119,7 +121,7 @@ def make_model(settings: Settings, envs: Any) -> Any:
     )
 
 
-def actor_tensors(model: Any, envs: Any) -> dict[str, np.ndarray]:
+def actor_tensors(model: Any, envs: Any) -> Tensors:
     """The actor's mean and the normalisation of its states, in the layout of `policies`."""
     params = model.policy.actor_state.params["params"]
     tensors = {"obs_mean": envs.obs_rms.mean, "obs_var": envs.obs_rms.var}
@@ -130,8 +132,18 @@ def actor_tensors(model: Any, envs: Any) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
 
 
-def begin_with(model: Any, envs: Any, policy: Path) -> int:
-    """Give an untrained learner the actor and the normalisation of a policy's file; the steps that are behind it.
+def averaged(average: Tensors, latest: Tensors, steps: int, since: int) -> Tensors:
+    """The running mean of the actor over about the last `AVERAGE` steps, or a tenth of a shorter training.
+
+    What SAC learns jumps about the best that it knows; the mean of it acts better than the last of it.
+    `latest` is the actor after `steps` steps, `average` the mean after `since`.
+    """
+    share = min((steps - since) / min(AVERAGE, steps / 10), 1.0)
+    return {name: tensor + np.float32(share) * (latest[name] - tensor) for name, tensor in average.items()}
+
+
+def begin_with(model: Any, envs: Any, policy: Path) -> dict[str, str]:
+    """Give an untrained learner the actor and the normalisation of a policy's file; returns its metadata.
 
     Raises `DmaskError` where the file is not of the learner's sizes and activations.
     """
@@ -147,10 +159,9 @@ def begin_with(model: Any, envs: Any, policy: Path) -> int:
     noise = params["Dense_3"]
     params["Dense_3"] = {"kernel": 0 * noise["kernel"], "bias": 0 * noise["bias"] + LOG_STD}
     model.policy.actor_state = model.policy.actor_state.replace(params={"params": params})
-    steps = int(metadata.get("steps", "0"))
     envs.obs_rms.mean, envs.obs_rms.var = (tensors[name].astype(np.float64) for name in ("obs_mean", "obs_var"))
-    envs.obs_rms.count = max(float(steps), 1e5)
-    return steps
+    envs.obs_rms.count = max(float(metadata.get("steps", 0)), 1e5)
+    return metadata
 
 
 def set_phase(model: Any, settings: Settings, steps: int) -> int:

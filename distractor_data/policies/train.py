@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,9 @@ from distractor_data.policies import checkpoint
 from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns
 from distractor_data.policies.learner import (
     Settings,
+    Tensors,
     actor_tensors,
+    averaged,
     begin_with,
     make_model,
     make_vec_env,
@@ -34,7 +35,7 @@ from distractor_data.policies.learner import (
 CHUNK = 2000  # control steps between two looks at the clock
 
 
-def save_policy(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+def save_policy(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
     """Write a policy's file, whole or not at all."""
     from safetensors.numpy import save_file
 
@@ -66,12 +67,19 @@ def train(
     start = checkpoint.check(state, settings, resume)
     envs = make_vec_env(settings, start)
     model = make_model(settings, envs)
-    before = begin_with(model, envs, policies.file_of(settings.start, settings.env)) if settings.start else 0
+    before: dict[str, str] = {}
+    if settings.start:
+        copy = state_dir / f"start{policies.SUFFIX}"  # what `expert` names may be replaced by what is trained
+        source = copy if start and copy.exists() else policies.file_of(settings.start, settings.env)
+        before = begin_with(model, envs, source)
     state_dir.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
+    if before and source != copy:
+        copy.write_bytes(source.read_bytes())
+    average = actor_tensors(model, envs)
     best = -np.inf
     if start:
-        checkpoint.restore(state, model, envs)
+        average = checkpoint.restore(state, model, envs)
         if out.exists():  # it may be newer than the state
             best = float(policies.read(out)[1].get("selection_return", best))
         report(f"resumed at {start:,} steps")
@@ -81,14 +89,15 @@ def train(
         until = min(due, set_phase(model, settings, steps))
         wanted = -(-min(CHUNK, until - steps) // settings.action_repeat)
         model.learn(wanted, reset_num_timesteps=False, log_interval=None)
-        steps = model.num_timesteps * settings.action_repeat
+        since, steps = steps, model.num_timesteps * settings.action_repeat
+        average = averaged(average, actor_tensors(model, envs), steps, since)
         progress(steps)
         if steps >= due:
-            best = _evaluate(settings, out, state_dir, model, envs, before + steps, best, report)
+            best = _evaluate(average, _record(settings, out, steps, before), out, state_dir, settings, best, report)
         # At most a twentieth of the time goes into saving; a finished run is always saved.
         if steps >= settings.steps or time.monotonic() - saved > max(10.0, 20 * cost):
             begun = time.monotonic()
-            checkpoint.save(state, settings, model, envs)
+            checkpoint.save(state, settings, model, envs, average)
             saved = time.monotonic()
             cost = saved - begun
     record = policies.read(out)[1]
@@ -99,54 +108,54 @@ def train(
     return out
 
 
-def _evaluate(
-    settings: Settings,
-    out: Path,
-    state_dir: Path,
-    model: Any,
-    envs: Any,
-    steps: int,
-    best: float,
-    report: Callable[[str], None],
-) -> float:
-    """Measure the actor and keep it; export it where it is the best so far. Returns the best selection return."""
-    metadata = {
+def _record(settings: Settings, out: Path, steps: int, before: dict[str, str]) -> dict[str, str]:
+    """The metadata of an actor after so many steps; `before` is that of the policy which the training began with."""
+    begun = f" --from {Path(settings.start).name}" if settings.start else ""
+    options = f"--env {settings.env}{begun} --steps {settings.steps} --seed {settings.seed} --out {out.name}"
+    commands = [*json.loads(before.get("before", "[]")), before["command"]] if "command" in before else []
+    return {
         "env": settings.env,
         "activation": "relu",
         "output": "tanh",
         "obs_norm_eps": "1e-8",
         "obs_clip": "10",
         "algorithm": "SAC",
-        "steps": str(steps),  # those of the policy that it began with included
+        "steps": str(int(before.get("steps", 0)) + steps),
         "seed": str(settings.seed),
         "settings": json.dumps(dataclasses.asdict(settings)),
         "versions": json.dumps({name: version(name) for name in ("sbx-rl", "jax", "mujoco", "dm_control")}),
-        "command": _command(settings, out),
+        "command": f"dmask expert train {options}",
+        "before": json.dumps(commands),  # those that made what it began with, in order
     }
-    actor = state_dir / f"actor-{steps:010d}.safetensors"
-    tensors = actor_tensors(model, envs)
+
+
+def _evaluate(
+    actor: Tensors,
+    record: dict[str, str],
+    out: Path,
+    state_dir: Path,
+    settings: Settings,
+    best: float,
+    report: Callable[[str], None],
+) -> float:
+    """Measure an actor and keep it; export it where it is the best so far. Returns the best selection return."""
+    steps = int(record["steps"])
+    kept = state_dir / f"actor-{steps:010d}.safetensors"
     seeds = [SELECTION + k for k in range(settings.eval_episodes)]
-    chosen = returns(_network(tensors, metadata), settings.env, seeds)
-    metadata["selection_return"] = f"{chosen.mean():.2f}"
-    save_policy(actor, tensors, metadata)
+    chosen = returns(_network(actor, record), settings.env, seeds)
+    save_policy(kept, actor, {**record, "selection_return": f"{chosen.mean():.2f}"})
     better = bool(chosen.mean() > best)
     report(f"{steps:,} steps: return {chosen.mean():.1f} ± {chosen.std():.1f}{', the best so far' * better}")
     if better:
         best = float(chosen.mean())
-        export(actor, out, "expert", settings.final_episodes)
+        export(kept, out, "expert", settings.final_episodes)
         export_medium(state_dir, out, settings.final_episodes)
     return best
 
 
-def _network(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> policies.Policy:
+def _network(tensors: Tensors, metadata: dict[str, str]) -> policies.Policy:
     sizes = tensors["obs_mean"].size, tensors["layers.2.bias"].size
     return policies.network("the actor", tensors, metadata, metadata["env"], *sizes)
-
-
-def _command(settings: Settings, out: Path) -> str:
-    begun = f" --from {Path(settings.start).name}" if settings.start else ""
-    options = f"--env {settings.env}{begun} --steps {settings.steps} --seed {settings.seed} --out {out.name}"
-    return f"dmask expert train {options}"
 
 
 def medium_file(out: Path) -> Path:
