@@ -192,6 +192,9 @@ def expert_train(
     start: Annotated[
         str, typer.Option("--from", help="Begin with the actor of a policy: a .safetensors file, or expert.")
     ] = "",
+    target_entropy: Annotated[
+        float, typer.Option(help="Nats a dimension of the action: how much noise the training keeps.")
+    ] = -0.5,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training that was interrupted.")] = False,
     eval_every: Annotated[int, typer.Option(help="Control steps between two evaluations.")] = 50_000,
     state: Annotated[
@@ -205,7 +208,14 @@ def expert_train(
     from distractor_data import terminal
     from distractor_data.policies import checkpoint, learner, train
 
-    settings = learner.Settings(env=full_name(env), steps=steps, seed=seed, start=start, eval_every=eval_every)
+    settings = learner.Settings(
+        env=full_name(env),
+        steps=steps,
+        seed=seed,
+        start=start,
+        target_entropy=target_entropy,
+        eval_every=eval_every,
+    )
     with terminal.step_progress(settings.env, steps) as (report, progress):
         train.train(settings, out, state or checkpoint.default_state(settings), resume, report, progress)
 

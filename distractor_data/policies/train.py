@@ -110,8 +110,11 @@ def train(
 
 def _record(settings: Settings, out: Path, steps: int, before: dict[str, str]) -> dict[str, str]:
     """The metadata of an actor after so many steps; `before` is that of the policy which the training began with."""
-    begun = f" --from {Path(settings.start).name}" if settings.start else ""
-    options = f"--env {settings.env}{begun} --steps {settings.steps} --seed {settings.seed} --out {out.name}"
+    options = f"--env {settings.env} --steps {settings.steps} --seed {settings.seed} --out {out.name}"
+    if settings.start:
+        options += f" --from {Path(settings.start).name}"
+    if settings.target_entropy != Settings.target_entropy:
+        options += f" --target-entropy {settings.target_entropy:g}"
     commands = [*json.loads(before.get("before", "[]")), before["command"]] if "command" in before else []
     return {
         "env": settings.env,
