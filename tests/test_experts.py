@@ -147,6 +147,15 @@ def test_the_averaged_actor_follows_what_is_learnt_and_smooths_it() -> None:
     np.testing.assert_array_equal(learner.averaged(mean, mean, 402_000, 400_000)["w"], mean["w"])
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 0), ("seed", -1), ("eval_every", 0), ("target_entropy", np.nan), ("target_entropy", 1)],
+)
+def test_settings_that_cannot_be_are_named(field: str, value: float) -> None:
+    with pytest.raises(DmaskError, match=f"--{field.replace('_', '-')} is {value}; give"):
+        learner.Settings(**{**vars(TINY), field: value})
+
+
 def test_a_training_from_a_policy_of_another_layout_is_refused(trained: Path, tmp_path: Path) -> None:
     source = trained / "cartpole-balance-expert.safetensors"
     for wrong in ({"env": "walker-run"}, {"hidden": 32}):

@@ -10,6 +10,7 @@ alone at first, from what it does.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Settings:
                 raise DmaskError(f"--{field.replace('_', '-')} is {getattr(self, field)}; give at least 1")
         if self.seed < 0:
             raise DmaskError(f"--seed is {self.seed}; give a number of at least 0")
+        if not -10 < self.target_entropy < math.log(2):  # which is that of uniform actions
+            raise DmaskError(f"--target-entropy is {self.target_entropy}; give a number such as -0.5 or -1")
 
 
 def make_vec_env(settings: Settings, start: int) -> Any:
