@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import multiprocessing
 import os
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
@@ -73,7 +74,8 @@ class Study:
         settings = Settings(
             dataset=f"{self.data['directory']}/{difficulty}", env=env, **{k: _tuple(v) for k, v in options.items()}
         )
-        name = label(settings, [*self.grid, *row])
+        usual = {**dataclasses.asdict(Settings()), **self.train}
+        name = label(settings, {key: usual[key] for key in [*self.grid, *row]})
         folder = f"runs/studies/{self.name}/{env}/{difficulty}/{name}-seed{settings.seed}"
         return Planned(env, difficulty, name, folder, settings)
 
@@ -90,19 +92,18 @@ class Study:
                 yield f"{directory}/{difficulty}", Spec(env=env, difficulty=difficulty, split="test", **options)
 
 
-def label(settings: Settings, varied: Iterable[str]) -> str:
-    """What tells a run's group from others; `varied` are the options in which a study's runs differ."""
-    row, default = find(settings.method), Settings()
-    parts = [settings.method] + ([f"d{settings.latent_dim}"] if row.latent else [])
-    for name in dict.fromkeys(varied):
+def label(settings: Settings, usual: dict[str, Any]) -> str:
+    """What tells a run's group from others: in which of a study's varied options it is not as usual, and how."""
+    parts = [settings.method] + ([f"d{settings.latent_dim}"] if find(settings.method).latent else [])
+    for name, common in usual.items():
         value = getattr(settings, name)
-        if name in ("method", "latent_dim", "seed") or value == getattr(default, name):
+        if name in ("method", "latent_dim", "seed") or value == _tuple(common):
             continue
         if name in ("mask_corruption", "quantize", "image_column", "mask_column"):  # the value says what it is
-            parts.append(value.rpartition(".")[2] if name.endswith("column") else value.replace(":", ""))
+            parts.append(value.rpartition(".")[2] if name.endswith("column") else value.replace(":", "") or "none")
         else:
             text = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            parts.append(name.replace("_", "-") + text)
+            parts.append(f"{name.replace('_', '-')}{text.replace('/', '-')}")
     return "-".join(parts)
 
 

@@ -211,7 +211,7 @@ def test_a_killed_training_resumes_where_it_was(tmp_path: Path) -> None:
     assert steps < int(policies.read(out)[1]["steps"]) < steps + 1_000 + 16
 
 
-def test_a_resumed_training_keeps_a_better_actor(trained: Path, tmp_path: Path) -> None:
+def test_a_training_keeps_a_better_actor_that_is_there(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "cartpole-balance-expert.safetensors"
     tensors, metadata = policies.read(trained / "cartpole-balance-expert.safetensors")
     train.save_policy(out, tensors, {**metadata, "selection_return": "1001"})  # more than any episode can give
@@ -221,6 +221,10 @@ def test_a_resumed_training_keeps_a_better_actor(trained: Path, tmp_path: Path) 
     longer = learner.Settings(**{**vars(TINY), "steps": TINY.steps + 100})
     train.train(longer, out, state, resume=True)
     assert out.read_bytes() == before
+    train.train(learner.Settings(**{**vars(TINY), "steps": 100}), out, tmp_path / "fresh")
+    assert out.read_bytes() == before
+    with pytest.raises(DmaskError, match="holds a policy for cartpole-balance"):
+        train.train(learner.Settings(**{**vars(TINY), "env": "cartpole-swingup"}), out, tmp_path / "other")
     out.unlink()
     longest = learner.Settings(**{**vars(TINY), "steps": TINY.steps + 200})
     train.train(longest, out, state, resume=True)

@@ -66,6 +66,13 @@ def test_every_option_of_the_grid_makes_runs_of_their_own(file):
     assert sorted(names) == sorted(f"{name}-seed{seed}" for name in [*rates, "lapo-d64-fsq"] for seed in (0, 1))
 
 
+def test_a_run_beside_the_grid_is_told_from_the_usual_options_not_from_the_defaults(file):
+    extra = '[[extra]]\nmethod = "masklam"\nbatch = 64\nlatent_dim = 4\n'
+    file.write_text(TOML + extra)
+    runs = {run.folder.rpartition("/")[2]: run.settings.batch for run in study.read(file).runs()}
+    assert (runs["masklam-d4-seed0"], runs["masklam-d4-batch64-seed0"]) == (8, 64)
+
+
 def test_a_run_that_fails_leaves_the_others(file, monkeypatch):
     file.write_text(TOML.replace('["lapo", "masklam", "bc"]', '["masklam"]').replace('["", "dilate:1"]', '[""]'))
     moving_square.write(file.parent / "data" / "easy", episodes=4, steps=12)

@@ -54,6 +54,8 @@ def train(
 ) -> Path:
     """Train until `settings.steps` and keep the best actor in `out`, its medium level in `medium_file(out)`.
 
+    A better one that is in `out` already stays.
+
     `state_dir` holds the training state (`state.npz`, replay buffer included) and the actor of every evaluation;
     `report` gets a line per evaluation, `progress` the number of steps done. Returns `out`.
     Raises `DmaskError` where the environment is unknown, the library missing or the state another run's.
@@ -64,6 +66,8 @@ def train(
         raise DmaskError(f"--out {out}: a policy's file ends in {policies.SUFFIX}; name it so")
     state = state_dir / "state.npz"
     load_task(settings.env, 0)
+    if out.exists() and (there := policies.read(out)[1].get("env")) != settings.env:
+        raise DmaskError(f"--out {out} holds a policy for {there}; choose another name")
     start = checkpoint.check(state, settings, resume)
     envs = make_vec_env(settings, start)
     model = make_model(settings, envs)
@@ -74,14 +78,14 @@ def train(
         before = begin_with(model, envs, source)
     state_dir.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if before and source != copy:
+    if settings.start and source != copy:
         copy.write_bytes(source.read_bytes())
     average = actor_tensors(model, envs)
     best = -np.inf
+    if out.exists():  # an earlier training's, or this one's, and newer than its state
+        best = float(policies.read(out)[1].get("selection_return", best))
     if start:
         average = checkpoint.restore(state, model, envs)
-        if out.exists():  # it may be newer than the state
-            best = float(policies.read(out)[1].get("selection_return", best))
         report(f"resumed at {start:,} steps")
     steps, saved, cost = start, -np.inf, 0.0
     while steps < settings.steps:
