@@ -11,7 +11,7 @@ from masklam.methods import find
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu6(conv(relu6(x)))), 3×3."""
+    """x + conv(relu6(conv(relu6(x)))), 3×3. In place where no gradient needs what was there: memory is its limit."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu6(self.first(F.relu6(x))))
+        return self.second(F.relu6(self.first(F.relu6(x)), inplace=True)).add_(x)
 
 
 class Encoder(nn.Sequential):
