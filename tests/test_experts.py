@@ -123,6 +123,7 @@ def test_a_training_from_a_policy_keeps_its_actor_while_the_critics_learn(traine
     assert int(record["steps"]) == int(metadata["steps"]) + 1_600
     assert f"--from {source.name}" in record["command"]
     assert json.loads(record["before"]) == [metadata["command"]]
+    assert str(tmp_path) not in "".join(record.values())  # a file names no folder of the machine it was made on
     layers = [name for name in kept if name.startswith("layers.")]
     for name in layers:
         np.testing.assert_array_equal(kept[name], earlier[name], err_msg=name)

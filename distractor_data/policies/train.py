@@ -129,7 +129,7 @@ def _record(settings: Settings, out: Path, steps: int, before: dict[str, str]) -
         "algorithm": "SAC",
         "steps": str(int(before.get("steps", 0)) + steps),
         "seed": str(settings.seed),
-        "settings": json.dumps(dataclasses.asdict(settings)),
+        "settings": json.dumps({**dataclasses.asdict(settings), "start": Path(settings.start).name}),
         "versions": json.dumps({name: version(name) for name in ("sbx-rl", "jax", "mujoco", "dm_control")}),
         "command": f"dmask expert train {options}",
         "before": json.dumps(commands),  # those that made what it began with, in order
