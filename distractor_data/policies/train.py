@@ -1,7 +1,7 @@
 """Train an expert on the suite's states: Soft Actor-Critic (Haarnoja et al. 2018, arXiv 1812.05905).
 
-Ours are the task as a Gymnasium environment (`learner`), a training state that survives a kill (`state`), the
-choice of what to keep, and its export into the layout of `policies`.
+Ours are the task as a Gymnasium environment (`learner`), a training state that survives a kill
+(`checkpoint`), the choice of what to keep, and its export into the layout of `policies`.
 """
 
 from __future__ import annotations
@@ -66,8 +66,11 @@ def train(
         raise DmaskError(f"--out {out}: a policy's file ends in {policies.SUFFIX}; name it so")
     state = state_dir / "state.npz"
     load_task(settings.env, 0)
-    if out.exists() and (there := policies.read(out)[1].get("env")) != settings.env:
-        raise DmaskError(f"--out {out} holds a policy for {there}; choose another name")
+    there = (
+        policies.read(out)[1] if out.exists() else {}
+    )  # an earlier training's, or this one's, newer than its state
+    if out.exists() and there.get("env") != settings.env:
+        raise DmaskError(f"--out {out} holds a policy for {there.get('env')}; choose another name")
     start = checkpoint.check(state, settings, resume)
     envs = make_vec_env(settings, start)
     model = make_model(settings, envs)
@@ -81,9 +84,7 @@ def train(
     if settings.start and source != copy:
         copy.write_bytes(source.read_bytes())
     average = actor_tensors(model, envs)
-    best = -np.inf
-    if out.exists():  # an earlier training's, or this one's, and newer than its state
-        best = float(policies.read(out)[1].get("selection_return", best))
+    best = float(there.get("selection_return", -np.inf))
     if start:
         average = checkpoint.restore(state, model, envs)
         report(f"resumed at {start:,} steps")
