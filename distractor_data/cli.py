@@ -192,6 +192,10 @@ def expert_train(
     start: Annotated[
         str, typer.Option("--from", help="Begin with the actor of a policy: a .safetensors file, or expert.")
     ] = "",
+    algorithm: Annotated[str, typer.Option(help="sac, or tqc: Truncated Quantile Critics.")] = "sac",
+    curriculum: Annotated[
+        bool, typer.Option("--curriculum", help="Begin near standing at first: humanoid, hopper, walker.")
+    ] = False,
     target_entropy: Annotated[
         float, typer.Option(help="Nats a dimension of the action: how much noise the training keeps.")
     ] = -0.5,
@@ -213,6 +217,8 @@ def expert_train(
         steps=steps,
         seed=seed,
         start=start,
+        algorithm=algorithm,
+        curriculum=curriculum,
         target_entropy=target_entropy,
         eval_every=eval_every,
     )

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from distractor_data import policies
 from distractor_data.errors import DmaskError
-from distractor_data.policies import checkpoint, evaluate, learner, train
+from distractor_data.policies import checkpoint, curriculum, evaluate, learner, train
 from distractor_data.rollout import rollout
 from distractor_data.spec import Spec
 
@@ -96,15 +96,14 @@ def test_a_training_that_has_reached_nothing_has_no_medium_level(trained: Path, 
 
 
 def test_the_exported_network_acts_as_the_learner_does(trained: Path) -> None:
-    envs = learner.make_vec_env(TINY, 1)
-    model = learner.make_model(TINY, envs)
-    checkpoint.restore(trained / "state" / "state.npz", model, envs)
+    training = learner.Learner(TINY)
+    checkpoint.restore(trained / "state" / "state.npz", training)
     path = trained / "exported.safetensors"
     metadata = policies.read(trained / "cartpole-balance-expert.safetensors")[1]
-    train.save_policy(path, learner.actor_tensors(model, envs), metadata)
+    train.save_policy(path, training.actor_tensors(), metadata)
     ours = evaluate.open_policy(str(path), TINY.env)
     states = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
-    theirs = model.predict(envs.normalize_obs(states), deterministic=True)[0]
+    theirs = training.model.predict(training.envs.normalize_obs(states), deterministic=True)[0]
     mine = np.stack([ours.act(state, np.random.default_rng(0)) for state in states])
     np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
@@ -127,10 +126,9 @@ def test_a_training_from_a_policy_keeps_its_actor_while_the_critics_learn(traine
     layers = [name for name in kept if name.startswith("layers.")]
     for name in layers:
         np.testing.assert_array_equal(kept[name], earlier[name], err_msg=name)
-    envs = learner.make_vec_env(first, 0)
-    model = learner.make_model(first, envs)
-    checkpoint.restore(tmp_path / "state.npz", model, envs)
-    assert model.policy.qf_state.step == 800 / (TINY.action_repeat * TINY.num_envs) * TINY.updates
+    training = learner.Learner(first)
+    checkpoint.restore(tmp_path / "state.npz", training)
+    assert training.model.policy.qf_state.step == 800 / (TINY.action_repeat * TINY.num_envs) * TINY.updates
     source.unlink()  # an earlier state does not need it
     train.train(longer, out, tmp_path, resume=True)
     last_file = max(tmp_path.glob("actor-*.safetensors"))
@@ -150,9 +148,16 @@ def test_the_averaged_actor_follows_what_is_learnt_and_smooths_it() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("steps", 0), ("seed", -1), ("eval_every", 0), ("target_entropy", np.nan), ("target_entropy", 1)],
+    [
+        ("steps", 0),
+        ("seed", -1),
+        ("eval_every", 0),
+        ("target_entropy", np.nan),
+        ("target_entropy", 1),
+        ("algorithm", "ppo"),
+    ],
 )
-def test_settings_that_cannot_be_are_named(field: str, value: float) -> None:
+def test_settings_that_cannot_be_are_named(field: str, value: float | str) -> None:
     with pytest.raises(DmaskError, match=f"--{field.replace('_', '-')} is {value}; give"):
         learner.Settings(**{**vars(TINY), field: value})
 
@@ -168,24 +173,87 @@ def test_a_training_from_a_policy_of_another_layout_is_refused(trained: Path, tm
         train.train(settings, tmp_path / "x.safetensors", tmp_path)
 
 
-def test_the_training_state_comes_back_whole(trained: Path, tmp_path: Path) -> None:
+def same_states(first: Path, second: Path) -> None:
     import jax
     from flax.serialization import msgpack_restore
 
-    envs = learner.make_vec_env(TINY, 1)
-    model = learner.make_model(TINY, envs)
-    average = checkpoint.restore(trained / "state" / "state.npz", model, envs)
-    assert model.num_timesteps * TINY.action_repeat >= TINY.steps
-    assert model.replay_buffer.pos == model.num_timesteps // TINY.num_envs
-    checkpoint.save(tmp_path / "again.npz", TINY, model, envs, average)
-    with np.load(trained / "state" / "state.npz") as first, np.load(tmp_path / "again.npz") as second:
-        assert first.files == second.files
-        for name in first.files:
+    with np.load(first) as ours, np.load(second) as theirs:
+        assert ours.files == theirs.files
+        for name in ours.files:
             if name.startswith("learned."):
-                ours, theirs = (msgpack_restore(file[name].tobytes()) for file in (first, second))
-                jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+                states = (msgpack_restore(file[name].tobytes()) for file in (ours, theirs))
+                jax.tree.map(np.testing.assert_array_equal, *states)
             elif name != "buffer.timeouts":  # resuming marks where the episodes were cut
-                np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+                np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_the_training_state_comes_back_whole(trained: Path, tmp_path: Path) -> None:
+    training = learner.Learner(TINY)
+    checkpoint.restore(trained / "state" / "state.npz", training)
+    assert training.steps >= TINY.steps
+    assert training.model.replay_buffer.pos == training.model.num_timesteps // TINY.num_envs
+    checkpoint.save(tmp_path / "again.npz", training)
+    same_states(trained / "state" / "state.npz", tmp_path / "again.npz")
+
+
+def test_a_training_with_quantiles_and_a_curriculum_comes_back_whole(tmp_path: Path) -> None:
+    pytest.importorskip("sbx")
+    changes = {"env": "hopper-hop", "algorithm": "tqc", "curriculum": True, "steps": 2_400, "eval_every": 2_400}
+    settings = learner.Settings(**{**vars(TINY), **changes})
+    out = tmp_path / "hopper-hop-expert.safetensors"
+    train.train(settings, out, tmp_path / "state")
+    record = policies.read(out)[1]
+    assert record["algorithm"] == "TQC"
+    assert record["command"].endswith("--algorithm tqc --curriculum")
+    first, second = learner.Learner(settings), learner.Learner(settings)
+    checkpoint.restore(tmp_path / "state" / "state.npz", first)
+    assert first.curriculum
+    assert second.curriculum
+    first.curriculum.difficulty = 0.37
+    checkpoint.save(tmp_path / "first.npz", first)
+    checkpoint.restore(tmp_path / "first.npz", second)
+    assert second.curriculum.difficulty == 0.37
+    checkpoint.save(tmp_path / "second.npz", second)
+    same_states(tmp_path / "first.npz", tmp_path / "second.npz")
+
+
+@pytest.mark.parametrize("env", ["hopper-hop", "humanoid-walk", "walker-run"])
+def test_the_curriculum_goes_from_standing_to_the_tasks_own_beginnings(env: str) -> None:
+    task, rng = evaluate.load_task(env, 0), np.random.default_rng(0)
+    model, data = task.physics.model, task.physics.data
+    for difficulty in (0.1, 0.9):
+        lessons = curriculum.Curriculum(env, difficulty)
+        for _ in range(5):
+            task.reset()
+            own = data.qpos.copy()
+            share = lessons.begin(task.physics, rng)
+            assert 0 <= share <= difficulty
+            hinges = [model.jnt_qposadr[j] for j in range(model.njnt) if model.jnt_type[j] == 3]
+            expected = (1 - share) * model.qpos0[hinges] + share * own[hinges]
+            np.testing.assert_allclose(data.qpos[hinges], expected, atol=1e-9)
+            ground = [contact.dist for contact in data.contact if 0 in (contact.geom1, contact.geom2)]
+            assert min(ground, default=0.0) > -0.03  # the walker's own beginnings are as deep in it
+            assert not data.qvel.any()
+        assert lessons.over(0.0, 0.0, curriculum.LIMIT)
+        assert not lessons.over(1.0, 0.0, curriculum.LIMIT)
+        assert not lessons.over(0.0, 1.0, sum(curriculum.GRACE))  # there is time to get up
+    while not lessons.done:
+        lessons.learn(upright=True)
+    task.reset()
+    own = data.qpos.copy()
+    lessons.begin(task.physics, rng)
+    np.testing.assert_array_equal(data.qpos, own)
+    assert not lessons.over(0.0, 1.0, curriculum.LIMIT)
+
+
+def test_the_curriculum_follows_how_the_episodes_end() -> None:
+    lessons = curriculum.Curriculum("walker-run")
+    lessons.learn(upright=False)
+    assert lessons.difficulty == 0.1
+    lessons.learn(upright=True)
+    assert lessons.difficulty > 0.1
+    with pytest.raises(DmaskError, match="--curriculum is for hopper, humanoid, walker, not for cheetah-run"):
+        curriculum.Curriculum("cheetah-run")
 
 
 def test_a_killed_training_resumes_where_it_was(tmp_path: Path) -> None:

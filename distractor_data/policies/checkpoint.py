@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from distractor_data.errors import DmaskError
-from distractor_data.policies.learner import Settings, Tensors, actor_tensors
+from distractor_data.policies.learner import Learner, Settings
 
 _AVERAGE = "average."
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -23,47 +23,50 @@ def default_state(settings: Settings) -> Path:
     return Path("runs/experts") / f"{settings.env}-seed{settings.seed}"
 
 
-def _learned(model: Any) -> dict[str, Any]:
-    return {
-        "actor": model.policy.actor_state,
-        "critic": model.policy.qf_state,
-        "temperature": model.ent_coef_state,
-        "key": model.key,
-    }
+def _learned(learner: Learner) -> dict[str, tuple[Any, str]]:
+    """Where what is learnt stands, by name: (its owner, its attribute there)."""
+    model = learner.model
+    critics = {"sac": {"critic": "qf_state"}, "tqc": {"critic1": "qf1_state", "critic2": "qf2_state"}}
+    attributes = {"actor": "actor_state", **critics[learner.settings.algorithm]}
+    networks = {name: (model.policy, attribute) for name, attribute in attributes.items()}
+    return {**networks, "temperature": (model, "ent_coef_state"), "key": (model, "key")}
 
 
-def save(path: Path, settings: Settings, model: Any, envs: Any, average: Tensors) -> None:
+def save(path: Path, learner: Learner) -> None:
     """Everything that training goes on from, replay buffer included, as one uncompressed .npz without pickles."""
     from flax import serialization
 
+    model, states = learner.model, learner.envs.obs_rms
     buffer = model.replay_buffer
     filled = buffer.buffer_size if buffer.full else buffer.pos
     arrays = {f"buffer.{name}": getattr(buffer, name)[:filled] for name in _BUFFER}
-    for name, state in _learned(model).items():
-        arrays[f"learned.{name}"] = np.frombuffer(serialization.to_bytes(state), np.uint8)
-    arrays |= {f"{_AVERAGE}{name}": tensor for name, tensor in average.items()}
+    for name, (owner, attribute) in _learned(learner).items():
+        arrays[f"learned.{name}"] = np.frombuffer(serialization.to_bytes(getattr(owner, attribute)), np.uint8)
+    arrays |= {f"{_AVERAGE}{name}": tensor for name, tensor in learner.average.items()}
+    if learner.curriculum:
+        arrays["difficulty"] = np.array(learner.curriculum.difficulty)
     temporary = path.with_suffix(".tmp.npz")
     np.savez(
         temporary,
-        settings=np.array(json.dumps(dataclasses.asdict(settings))),
+        settings=np.array(json.dumps(dataclasses.asdict(learner.settings))),
         counters=np.array([model.num_timesteps, model._n_updates, buffer.pos, buffer.full]),
-        obs_mean=envs.obs_rms.mean,
-        obs_var=envs.obs_rms.var,
-        obs_count=np.array(envs.obs_rms.count),
+        obs_mean=states.mean,
+        obs_var=states.var,
+        obs_count=np.array(states.count),
         **arrays,
     )
     os.replace(temporary, path)
 
 
-def restore(path: Path, model: Any, envs: Any) -> Tensors:
-    """The inverse of `save`, into a fresh model of the same settings; returns the averaged actor."""
+def restore(path: Path, learner: Learner) -> None:
+    """The inverse of `save`, into a fresh learner of the same settings."""
     from flax import serialization
 
+    model, states = learner.model, learner.envs.obs_rms
     with np.load(path, allow_pickle=False) as file:
-        learned = {
-            name: serialization.from_bytes(state, file[f"learned.{name}"].tobytes())
-            for name, state in _learned(model).items()
-        }
+        for name, (owner, attribute) in _learned(learner).items():
+            state = serialization.from_bytes(getattr(owner, attribute), file[f"learned.{name}"].tobytes())
+            setattr(owner, attribute, state)
         buffer = model.replay_buffer
         counters = [int(n) for n in file["counters"]]
         model.num_timesteps, model._n_updates, buffer.pos, buffer.full = *counters[:3], bool(counters[3])
@@ -71,12 +74,11 @@ def restore(path: Path, model: Any, envs: Any) -> Tensors:
             saved = file[f"buffer.{name}"]
             getattr(buffer, name)[: len(saved)] = saved
         buffer.timeouts[buffer.pos - 1] = 1  # the kill cut these episodes: no n-step return goes across
-        envs.obs_rms.mean, envs.obs_rms.var = file["obs_mean"], file["obs_var"]
-        envs.obs_rms.count = float(file["obs_count"])
+        states.mean, states.var, states.count = file["obs_mean"], file["obs_var"], float(file["obs_count"])
+        if learner.curriculum:
+            learner.curriculum.difficulty = float(file["difficulty"])
         average = {name.removeprefix(_AVERAGE): file[name] for name in file.files if name.startswith(_AVERAGE)}
-    model.policy.actor_state, model.policy.qf_state = learned["actor"], learned["critic"]
-    model.ent_coef_state, model.key = learned["temperature"], learned["key"]
-    return average or actor_tensors(model, envs)
+    learner.average = average or learner.actor_tensors()
 
 
 def check(path: Path, settings: Settings, resume: bool) -> int:

@@ -1,4 +1,4 @@
-"""The learner: Soft Actor-Critic of `sbx-rl` (JAX on the processor) on the task's states.
+"""The learner: SAC, or Truncated Quantile Critics, of `sbx-rl` (JAX on the processor) on the task's states.
 
 On one core the gradient steps cost most, not the simulator, so there are fewer of them than environment steps:
 several environments a step, action repeat 2 while training (the policy is measured and used at repeat 1), 3-step
@@ -22,10 +22,12 @@ import numpy as np
 from distractor_data import policies
 from distractor_data.envs.suite import flatten
 from distractor_data.errors import DmaskError
+from distractor_data.policies.curriculum import BONUS, LIMIT, Curriculum
 from distractor_data.policies.evaluate import SELECTION, load_task, task_action
 
 Tensors = dict[str, np.ndarray]
 AVERAGE = 40_000  # steps
+ALGORITHMS = "sac", "tqc"
 LOG_STD = -1.6  # of an actor's noise where a training begins with it; the target entropy is near
 
 
@@ -36,6 +38,8 @@ class Settings:
     env: str
     steps: int = 3_000_000
     seed: int = 0
+    algorithm: str = "sac"  # or "tqc"
+    curriculum: bool = False  # begin the episodes near standing at first
     action_repeat: int = 2
     num_envs: int = 8
     updates: int = 4  # gradient steps for each step of all environments
@@ -59,12 +63,17 @@ class Settings:
                 raise DmaskError(f"--{field.replace('_', '-')} is {getattr(self, field)}; give at least 1")
         if self.seed < 0:
             raise DmaskError(f"--seed is {self.seed}; give a number of at least 0")
+        if self.algorithm not in ALGORITHMS:
+            raise DmaskError(f"--algorithm is {self.algorithm}; give {' or '.join(ALGORITHMS)}")
         if not -10 < self.target_entropy < math.log(2):  # which is that of uniform actions
             raise DmaskError(f"--target-entropy is {self.target_entropy}; give a number such as -0.5 or -1")
 
 
-def make_vec_env(settings: Settings, start: int) -> Any:
-    """`num_envs` copies of the task behind a running normalisation of the states; `start` varies their seeds."""
+def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None = None) -> Any:
+    """`num_envs` copies of the task behind a running normalisation of the states; `start` varies their seeds.
+
+    A `curriculum` says where their episodes begin and end, and learns from how they end.
+    """
     import gymnasium as gym
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -73,13 +82,19 @@ def make_vec_env(settings: Settings, start: int) -> Any:
 
         def __init__(self, seed: int) -> None:
             self.task = load_task(settings.env, seed)
+            self.rng = np.random.default_rng(seed)
             self.bounds = self.task.action_spec()
             size = flatten(self.task.reset().observation).size
             self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
             self.action_space = gym.spaces.Box(-1, 1, self.bounds.shape, np.float32)
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-            return flatten(self.task.reset().observation), {}
+            step = self.task.reset()
+            if not curriculum or curriculum.done:
+                self.begun = None
+                return flatten(step.observation), {}
+            self.begun, self.steps = curriculum.begin(self.task.physics, self.rng), 0
+            return flatten(self.task.task.get_observation(self.task.physics)), {}
 
         def step(self, action: np.ndarray) -> Any:
             reward = 0.0
@@ -89,6 +104,15 @@ def make_vec_env(settings: Settings, start: int) -> Any:
                 if step.last():
                     break
             fallen, timed_out = step.last() and step.discount == 0, step.last() and step.discount > 0
+            if curriculum:
+                height = curriculum.height(self.task.physics)
+                reward += settings.action_repeat * BONUS * height
+                if self.begun is not None:
+                    self.steps += settings.action_repeat
+                    fallen = curriculum.over(height, self.begun, self.steps)
+                    timed_out = self.steps >= LIMIT and not fallen
+                    if fallen or timed_out:
+                        curriculum.learn(timed_out)
             return flatten(step.observation), reward, fallen, timed_out, {}
 
     def seeded(index: int) -> Callable[[], gym.Env]:
@@ -103,9 +127,11 @@ def make_model(settings: Settings, envs: Any) -> Any:
     """The learner, untrained."""
     # The matrices are too small to gain by more threads. JAX reads this once, when it starts.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-    from sbx import SAC
+    import sbx
 
-    return SAC(
+    # An actor that knows something needs little noise, and one that stands falls by much.
+    temperature = 0.01 if settings.start else 0.05 if settings.curriculum else 1.0
+    return getattr(sbx, settings.algorithm.upper())(
         "MlpPolicy",
         envs,
         learning_rate=settings.learning_rate,
@@ -117,22 +143,11 @@ def make_model(settings: Settings, envs: Any) -> Any:
         n_steps=settings.n_steps,
         gradient_steps=settings.updates,
         policy_delay=2,
-        ent_coef="auto_0.01" if settings.start else "auto",  # an actor that knows something needs little noise
+        ent_coef=f"auto_{temperature}",
         target_entropy=settings.target_entropy * envs.action_space.shape[0],
         policy_kwargs={"layer_norm": True, "net_arch": [settings.hidden, settings.hidden]},
         seed=settings.seed,
     )
-
-
-def actor_tensors(model: Any, envs: Any) -> Tensors:
-    """The actor's mean and the normalisation of its states, in the layout of `policies`."""
-    params = model.policy.actor_state.params["params"]
-    tensors = {"obs_mean": envs.obs_rms.mean, "obs_var": envs.obs_rms.var}
-    for index in range(3):
-        layer = params[f"Dense_{index}"]
-        tensors[f"layers.{index}.weight"] = np.asarray(layer["kernel"]).T
-        tensors[f"layers.{index}.bias"] = np.asarray(layer["bias"])
-    return {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
 
 
 def averaged(average: Tensors, latest: Tensors, steps: int, since: int) -> Tensors:
@@ -145,31 +160,68 @@ def averaged(average: Tensors, latest: Tensors, steps: int, since: int) -> Tenso
     return {name: tensor + np.float32(share) * (latest[name] - tensor) for name, tensor in average.items()}
 
 
-def begin_with(model: Any, envs: Any, policy: Path) -> dict[str, str]:
-    """Give an untrained learner the actor and the normalisation of a policy's file; returns its metadata.
+class Learner:
+    """A training, and what it has learnt after `steps` control steps.
 
-    Raises `DmaskError` where the file is not of the learner's sizes and activations.
+    `average` is the running mean of its actor, which is what counts; `before` the metadata of the policy that it
+    began with, if it did. `begun` varies the episodes of a training that goes on.
     """
-    tensors, metadata = policies.read(policy)
-    here = {name: tensor.shape for name, tensor in actor_tensors(model, envs).items()}
-    there = {name: tensor.shape for name, tensor in tensors.items()}
-    if there != here or (metadata.get("activation"), metadata.get("output")) != ("relu", "tanh"):
-        raise DmaskError(f"--from {policy} is not of this training's layout; give a file of `dmask expert train`")
-    params = dict(model.policy.actor_state.params["params"])
-    for index in range(3):
-        kernel, bias = tensors[f"layers.{index}.weight"].T, tensors[f"layers.{index}.bias"]
-        params[f"Dense_{index}"] = {"kernel": kernel, "bias": bias}
-    noise = params["Dense_3"]
-    params["Dense_3"] = {"kernel": 0 * noise["kernel"], "bias": 0 * noise["bias"] + LOG_STD}
-    model.policy.actor_state = model.policy.actor_state.replace(params={"params": params})
-    envs.obs_rms.mean, envs.obs_rms.var = (tensors[name].astype(np.float64) for name in ("obs_mean", "obs_var"))
-    envs.obs_rms.count = max(float(metadata.get("steps", 0)), 1e5)
-    return metadata
 
+    def __init__(self, settings: Settings, begun: int = 0) -> None:
+        self.settings = settings
+        self.curriculum = Curriculum(settings.env) if settings.curriculum else None
+        self.envs = make_vec_env(settings, begun, self.curriculum)
+        self.model = make_model(settings, self.envs)
+        self.average = self.actor_tensors()
+        self.before: dict[str, str] = {}
 
-def set_phase(model: Any, settings: Settings, steps: int) -> int:
-    """What learns after so many steps: with a `start` nothing, then the critics alone, then all. Its last step."""
-    critics, actor = (settings.warmup, settings.warmup + settings.critic_first) if settings.start else (0, 0)
-    model.gradient_steps = settings.updates if steps >= critics else 0
-    model.lr_schedule = lambda progress: settings.learning_rate if steps >= actor else 0.0  # the actor's
-    return next((end for end in (critics, actor) if steps < end), settings.steps)
+    @property
+    def steps(self) -> int:
+        """Control steps done."""
+        return int(self.model.num_timesteps) * self.settings.action_repeat
+
+    def learn(self, steps: int) -> None:
+        """Go on for about so many control steps (whole steps of all environments)."""
+        since = self.steps
+        self.model.learn(-(-steps // self.settings.action_repeat), reset_num_timesteps=False, log_interval=None)
+        self.average = averaged(self.average, self.actor_tensors(), self.steps, since)
+
+    def actor_tensors(self) -> Tensors:
+        """The actor's mean and the normalisation of its states, in the layout of `policies`."""
+        params = self.model.policy.actor_state.params["params"]
+        tensors = {"obs_mean": self.envs.obs_rms.mean, "obs_var": self.envs.obs_rms.var}
+        for index in range(3):
+            layer = params[f"Dense_{index}"]
+            tensors[f"layers.{index}.weight"] = np.asarray(layer["kernel"]).T
+            tensors[f"layers.{index}.bias"] = np.asarray(layer["bias"])
+        return {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
+
+    def begin_with(self, policy: Path) -> None:
+        """Take the actor and the normalisation of a policy's file.
+
+        Raises `DmaskError` where the file is not of the learner's sizes and activations.
+        """
+        tensors, metadata = policies.read(policy)
+        here = {name: tensor.shape for name, tensor in self.average.items()}
+        there = {name: tensor.shape for name, tensor in tensors.items()}
+        if there != here or (metadata.get("activation"), metadata.get("output")) != ("relu", "tanh"):
+            raise DmaskError(f"--from {policy} is not of this training's layout; give a file of `dmask expert train`")
+        model, states = self.model, self.envs.obs_rms
+        params = dict(model.policy.actor_state.params["params"])
+        for index in range(3):
+            kernel, bias = tensors[f"layers.{index}.weight"].T, tensors[f"layers.{index}.bias"]
+            params[f"Dense_{index}"] = {"kernel": kernel, "bias": bias}
+        noise = params["Dense_3"]
+        params["Dense_3"] = {"kernel": 0 * noise["kernel"], "bias": 0 * noise["bias"] + LOG_STD}
+        model.policy.actor_state = model.policy.actor_state.replace(params={"params": params})
+        states.mean, states.var = (tensors[name].astype(np.float64) for name in ("obs_mean", "obs_var"))
+        states.count = max(float(metadata.get("steps", 0)), 1e5)
+        self.average, self.before = self.actor_tensors(), metadata
+
+    def set_phase(self) -> int:
+        """What learns now: with a `start` nothing, then the critics alone, then all. Returns when that ends."""
+        settings, steps = self.settings, self.steps
+        critics, actor = (settings.warmup, settings.warmup + settings.critic_first) if settings.start else (0, 0)
+        self.model.gradient_steps = settings.updates if steps >= critics else 0
+        self.model.lr_schedule = lambda progress: settings.learning_rate if steps >= actor else 0.0  # the actor's
+        return next((end for end in (critics, actor) if steps < end), settings.steps)

@@ -21,16 +21,7 @@ from distractor_data import policies
 from distractor_data.errors import DmaskError
 from distractor_data.policies import checkpoint
 from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns
-from distractor_data.policies.learner import (
-    Settings,
-    Tensors,
-    actor_tensors,
-    averaged,
-    begin_with,
-    make_model,
-    make_vec_env,
-    set_phase,
-)
+from distractor_data.policies.learner import Learner, Settings, Tensors
 
 CHUNK = 2000  # control steps between two looks at the clock
 
@@ -62,47 +53,23 @@ def train(
     """
     if importlib.util.find_spec("sbx") is None:
         raise DmaskError("training an expert needs sbx-rl; install it with: pip install 'dmask[experts]'")
-    if out.suffix != policies.SUFFIX:
-        raise DmaskError(f"--out {out}: a policy's file ends in {policies.SUFFIX}; name it so")
+    best = _best_there(out, settings.env)
     state = state_dir / "state.npz"
-    load_task(settings.env, 0)
-    there = (
-        policies.read(out)[1] if out.exists() else {}
-    )  # an earlier training's, or this one's, newer than its state
-    if out.exists() and there.get("env") != settings.env:
-        raise DmaskError(f"--out {out} holds a policy for {there.get('env')}; choose another name")
-    start = checkpoint.check(state, settings, resume)
-    envs = make_vec_env(settings, start)
-    model = make_model(settings, envs)
-    before: dict[str, str] = {}
-    if settings.start:
-        copy = state_dir / f"start{policies.SUFFIX}"  # what `expert` names may be replaced by what is trained
-        source = copy if start and copy.exists() else policies.file_of(settings.start, settings.env)
-        before = begin_with(model, envs, source)
-    state_dir.mkdir(parents=True, exist_ok=True)
+    learner = _open(settings, state, resume)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if settings.start and source != copy:
-        copy.write_bytes(source.read_bytes())
-    average = actor_tensors(model, envs)
-    best = float(there.get("selection_return", -np.inf))
-    if start:
-        average = checkpoint.restore(state, model, envs)
-        report(f"resumed at {start:,} steps")
-    steps, saved, cost = start, -np.inf, 0.0
-    while steps < settings.steps:
-        due = min((steps // settings.eval_every + 1) * settings.eval_every, settings.steps)
-        until = min(due, set_phase(model, settings, steps))
-        wanted = -(-min(CHUNK, until - steps) // settings.action_repeat)
-        model.learn(wanted, reset_num_timesteps=False, log_interval=None)
-        since, steps = steps, model.num_timesteps * settings.action_repeat
-        average = averaged(average, actor_tensors(model, envs), steps, since)
-        progress(steps)
-        if steps >= due:
-            best = _evaluate(average, _record(settings, out, steps, before), out, state_dir, settings, best, report)
+    if learner.steps:
+        report(f"resumed at {learner.steps:,} steps")
+    saved, cost = -np.inf, 0.0
+    while learner.steps < settings.steps:
+        due = min((learner.steps // settings.eval_every + 1) * settings.eval_every, settings.steps)
+        learner.learn(min(CHUNK, min(due, learner.set_phase()) - learner.steps))
+        progress(learner.steps)
+        if learner.steps >= due:
+            best = _evaluate(learner, out, state_dir, best, report)
         # At most a twentieth of the time goes into saving; a finished run is always saved.
-        if steps >= settings.steps or time.monotonic() - saved > max(10.0, 20 * cost):
+        if learner.steps >= settings.steps or time.monotonic() - saved > max(10.0, 20 * cost):
             begun = time.monotonic()
-            checkpoint.save(state, settings, model, envs, average)
+            checkpoint.save(state, learner)
             saved = time.monotonic()
             cost = saved - begun
     record = policies.read(out)[1]
@@ -113,11 +80,46 @@ def train(
     return out
 
 
-def _record(settings: Settings, out: Path, steps: int, before: dict[str, str]) -> dict[str, str]:
-    """The metadata of an actor after so many steps; `before` is that of the policy which the training began with."""
+def _best_there(out: Path, env: str) -> float:
+    """The selection return of the actor in `out`: of an earlier training, or of this one, newer than its state."""
+    load_task(env, 0)
+    if out.suffix != policies.SUFFIX:
+        raise DmaskError(f"--out {out}: a policy's file ends in {policies.SUFFIX}; name it so")
+    if not out.exists():
+        return -np.inf
+    there = policies.read(out)[1]
+    if there.get("env") != env:
+        raise DmaskError(f"--out {out} holds a policy for {there.get('env')}; choose another name")
+    return float(there.get("selection_return", -np.inf))
+
+
+def _open(settings: Settings, state: Path, resume: bool) -> Learner:
+    """The training that `state` holds, or a new one, with a copy of what it begins with beside `state`."""
+    steps = checkpoint.check(state, settings, resume)
+    learner = Learner(settings, steps)
+    if settings.start:
+        copy = state.with_name(f"start{policies.SUFFIX}")  # what `expert` names may be replaced by what is trained
+        source = copy if steps and copy.exists() else policies.file_of(settings.start, settings.env)
+        learner.begin_with(source)
+        if source != copy:
+            state.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(source.read_bytes())
+    state.parent.mkdir(parents=True, exist_ok=True)
+    if steps:
+        checkpoint.restore(state, learner)
+    return learner
+
+
+def _record(learner: Learner, out: Path) -> dict[str, str]:
+    """The metadata of the learner's actor."""
+    settings, before = learner.settings, learner.before
     options = f"--env {settings.env} --steps {settings.steps} --seed {settings.seed} --out {out.name}"
     if settings.start:
         options += f" --from {Path(settings.start).name}"
+    if settings.algorithm != Settings.algorithm:
+        options += f" --algorithm {settings.algorithm}"
+    if settings.curriculum:
+        options += " --curriculum"
     if settings.target_entropy != Settings.target_entropy:
         options += f" --target-entropy {settings.target_entropy:g}"
     commands = [*json.loads(before.get("before", "[]")), before["command"]] if "command" in before else []
@@ -127,8 +129,8 @@ def _record(settings: Settings, out: Path, steps: int, before: dict[str, str]) -
         "output": "tanh",
         "obs_norm_eps": "1e-8",
         "obs_clip": "10",
-        "algorithm": "SAC",
-        "steps": str(int(before.get("steps", 0)) + steps),
+        "algorithm": settings.algorithm.upper(),
+        "steps": str(int(before.get("steps", 0)) + learner.steps),
         "seed": str(settings.seed),
         "settings": json.dumps({**dataclasses.asdict(settings), "start": Path(settings.start).name}),
         "versions": json.dumps({name: version(name) for name in ("sbx-rl", "jax", "mujoco", "dm_control")}),
@@ -137,23 +139,18 @@ def _record(settings: Settings, out: Path, steps: int, before: dict[str, str]) -
     }
 
 
-def _evaluate(
-    actor: Tensors,
-    record: dict[str, str],
-    out: Path,
-    state_dir: Path,
-    settings: Settings,
-    best: float,
-    report: Callable[[str], None],
-) -> float:
-    """Measure an actor and keep it; export it where it is the best so far. Returns the best selection return."""
+def _evaluate(learner: Learner, out: Path, state_dir: Path, best: float, report: Callable[[str], None]) -> float:
+    """Measure the actor and keep it; export it where it is the best so far. Returns the best selection return."""
+    settings, actor, record = learner.settings, learner.average, _record(learner, out)
     steps = int(record["steps"])
     kept = state_dir / f"actor-{steps:010d}.safetensors"
     seeds = [SELECTION + k for k in range(settings.eval_episodes)]
     chosen = returns(_network(actor, record), settings.env, seeds)
     save_policy(kept, actor, {**record, "selection_return": f"{chosen.mean():.2f}"})
     better = bool(chosen.mean() > best)
-    report(f"{steps:,} steps: return {chosen.mean():.1f} ± {chosen.std():.1f}{', the best so far' * better}")
+    way = learner.curriculum.difficulty if learner.curriculum else 1
+    stage = f"; episodes begin up to {way:.0%} of the way from standing" if way < 1 else ""
+    report(f"{steps:,} steps: return {chosen.mean():.1f} ± {chosen.std():.1f}{', the best so far' * better}{stage}")
     if better:
         best = float(chosen.mean())
         export(kept, out, "expert", settings.final_episodes)
