@@ -1,9 +1,10 @@
 """From standing to the task's own beginnings, for bodies that must get up before the task rewards them.
 
 humanoid-walk pays nothing before the head is up, and the suite begins with a fall from a random pose: a learner
-settles on sitting. Here the episodes begin near standing at first and nearer to the task's own pose the more of them
-end upright (reverse curriculum, Florensa et al. 2017, arXiv 1707.05300), a body that is down ends its episode,
-and height itself earns a little. Once the task's own poses are reached, the episodes are the task's.
+settles on sitting. Here height itself earns a little, and half of the environments begin their episodes near standing
+at first, nearer to the task's own pose the more of them end upright (reverse curriculum, Florensa et al. 2017,
+arXiv 1707.05300); a body that is down ends such an episode. Once the task's own poses are reached, all episodes are
+the task's.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CHANGE = 0.002  # of the difficulty, by an episode that ends upright, or does no
 
 
 class Curriculum:
-    """The beginnings and ends of the episodes of all environments of a training.
+    """The beginnings and ends of the episodes of the environments that follow it.
 
     `difficulty` in [0.1, 1] is the furthest share of the way from standing to the task's own pose.
     Raises `DmaskError` for a domain whose standing height is not known.

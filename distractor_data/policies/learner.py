@@ -72,7 +72,8 @@ class Settings:
 def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None = None) -> Any:
     """`num_envs` copies of the task behind a running normalisation of the states; `start` varies their seeds.
 
-    A `curriculum` says where their episodes begin and end, and learns from how they end.
+    A `curriculum` says where the episodes of every other one begin and end, and learns from how they end. The rest
+    begin as the task does: there a body learns to get up.
     """
     import gymnasium as gym
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -80,8 +81,9 @@ def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None =
     class StateEnv(gym.Env):
         """The task on flat states, each action in [-1, 1] applied `action_repeat` times."""
 
-        def __init__(self, seed: int) -> None:
+        def __init__(self, seed: int, lessons: bool) -> None:
             self.task = load_task(settings.env, seed)
+            self.lessons = lessons
             self.rng = np.random.default_rng(seed)
             self.bounds = self.task.action_spec()
             size = flatten(self.task.reset().observation).size
@@ -90,7 +92,7 @@ def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None =
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
             step = self.task.reset()
-            if not curriculum or curriculum.done:
+            if not (self.lessons and curriculum) or curriculum.done:
                 self.begun = None
                 return flatten(step.observation), {}
             self.begun, self.steps = curriculum.begin(self.task.physics, self.rng), 0
@@ -117,7 +119,7 @@ def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None =
 
     def seeded(index: int) -> Callable[[], gym.Env]:
         seed = np.random.SeedSequence((settings.seed, index, start)).generate_state(1)[0] % SELECTION
-        return lambda: StateEnv(int(seed))
+        return lambda: StateEnv(int(seed), lessons=index % 2 == 0)
 
     envs = DummyVecEnv([seeded(index) for index in range(settings.num_envs)])
     return VecNormalize(envs, norm_reward=False, clip_obs=10.0, gamma=settings.discount)
