@@ -194,7 +194,7 @@ def expert_train(
     ] = "",
     algorithm: Annotated[str, typer.Option(help="sac, or tqc: Truncated Quantile Critics.")] = "sac",
     curriculum: Annotated[
-        bool, typer.Option("--curriculum", help="Begin near standing at first: humanoid, hopper, walker.")
+        bool, typer.Option("--curriculum", help="Help in getting up: humanoid, hopper, walker.")
     ] = False,
     target_entropy: Annotated[
         float, typer.Option(help="Nats a dimension of the action: how much noise the training keeps.")

@@ -209,49 +209,45 @@ def test_a_training_with_quantiles_and_a_curriculum_comes_back_whole(tmp_path: P
     checkpoint.restore(tmp_path / "state" / "state.npz", first)
     assert first.curriculum
     assert second.curriculum
-    first.curriculum.difficulty = 0.37
+    first.curriculum.support = 0.37
     checkpoint.save(tmp_path / "first.npz", first)
     checkpoint.restore(tmp_path / "first.npz", second)
-    assert second.curriculum.difficulty == 0.37
+    assert second.curriculum.support == 0.37
     checkpoint.save(tmp_path / "second.npz", second)
     same_states(tmp_path / "first.npz", tmp_path / "second.npz")
 
 
 @pytest.mark.parametrize("env", ["hopper-hop", "humanoid-walk", "walker-run"])
-def test_the_curriculum_goes_from_standing_to_the_tasks_own_beginnings(env: str) -> None:
-    task, rng = evaluate.load_task(env, 0), np.random.default_rng(0)
-    model, data = task.physics.model, task.physics.data
-    for difficulty in (0.1, 0.9):
-        lessons = curriculum.Curriculum(env, difficulty)
-        for _ in range(5):
-            task.reset()
-            own = data.qpos.copy()
-            share = lessons.begin(task.physics, rng)
-            assert 0 <= share <= difficulty
-            hinges = [model.jnt_qposadr[j] for j in range(model.njnt) if model.jnt_type[j] == 3]
-            expected = (1 - share) * model.qpos0[hinges] + share * own[hinges]
-            np.testing.assert_allclose(data.qpos[hinges], expected, atol=1e-9)
-            ground = [contact.dist for contact in data.contact if 0 in (contact.geom1, contact.geom2)]
-            assert min(ground, default=0.0) > -0.03  # the walker's own beginnings are as deep in it
-            assert not data.qvel.any()
-        assert lessons.over(0.0, 0.0, curriculum.LIMIT)
-        assert not lessons.over(1.0, 0.0, curriculum.LIMIT)
-        assert not lessons.over(0.0, 1.0, sum(curriculum.GRACE))  # there is time to get up
-    while not lessons.done:
-        lessons.learn(upright=True)
-    task.reset()
-    own = data.qpos.copy()
-    lessons.begin(task.physics, rng)
-    np.testing.assert_array_equal(data.qpos, own)
-    assert not lessons.over(0.0, 1.0, curriculum.LIMIT)
+def test_the_curriculum_carries_a_body_that_is_down_and_none_that_stands(env: str) -> None:
+    task, highest = evaluate.load_task(env, 0), {}
+    physics = task.physics
+    spec = task.action_spec()
+    for support in (0.0, 1.0):
+        help_up = curriculum.Curriculum(env, support)
+        task.task.random.seed(0)
+        task.reset()
+        heights = []
+        for _ in range(100):
+            task.step(np.zeros(spec.shape))
+            heights.append(help_up.height(physics))
+            help_up.hold(physics, heights[-1])
+        assert 0 <= min(heights) <= max(heights) <= 1
+        highest[support] = np.mean(heights[50:])
+    assert highest[1.0] > highest[0.0] + 0.1
+    help_up.hold(physics, 1.0)
+    assert not physics.data.xfrc_applied.any()
 
 
-def test_the_curriculum_follows_how_the_episodes_end() -> None:
-    lessons = curriculum.Curriculum("walker-run")
-    lessons.learn(upright=False)
-    assert lessons.difficulty == 0.1
-    lessons.learn(upright=True)
-    assert lessons.difficulty > 0.1
+def test_the_curriculum_carries_less_of_a_body_that_ends_upright() -> None:
+    help_up = curriculum.Curriculum("walker-run", 0.5)
+    help_up.learn([0.1] * 50 + [0.95] * 50)
+    assert help_up.support < 0.5
+    for _ in range(1000):
+        help_up.learn([1.0] * 50 + [0.1] * 50)
+    assert help_up.support == 1
+    for _ in range(1000):
+        help_up.learn([1.0])
+    assert help_up.support == 0
     with pytest.raises(DmaskError, match="--curriculum is for hopper, humanoid, walker, not for cheetah-run"):
         curriculum.Curriculum("cheetah-run")
 

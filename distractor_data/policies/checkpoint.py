@@ -44,7 +44,7 @@ def save(path: Path, learner: Learner) -> None:
         arrays[f"learned.{name}"] = np.frombuffer(serialization.to_bytes(getattr(owner, attribute)), np.uint8)
     arrays |= {f"{_AVERAGE}{name}": tensor for name, tensor in learner.average.items()}
     if learner.curriculum:
-        arrays["difficulty"] = np.array(learner.curriculum.difficulty)
+        arrays["support"] = np.array(learner.curriculum.support)
     temporary = path.with_suffix(".tmp.npz")
     np.savez(
         temporary,
@@ -76,7 +76,7 @@ def restore(path: Path, learner: Learner) -> None:
         buffer.timeouts[buffer.pos - 1] = 1  # the kill cut these episodes: no n-step return goes across
         states.mean, states.var, states.count = file["obs_mean"], file["obs_var"], float(file["obs_count"])
         if learner.curriculum:
-            learner.curriculum.difficulty = float(file["difficulty"])
+            learner.curriculum.support = float(file["support"])
         average = {name.removeprefix(_AVERAGE): file[name] for name in file.files if name.startswith(_AVERAGE)}
     learner.average = average or learner.actor_tensors()
 

@@ -22,7 +22,7 @@ import numpy as np
 from distractor_data import policies
 from distractor_data.envs.suite import flatten
 from distractor_data.errors import DmaskError
-from distractor_data.policies.curriculum import BONUS, LIMIT, Curriculum
+from distractor_data.policies.curriculum import BONUS, Curriculum
 from distractor_data.policies.evaluate import SELECTION, load_task, task_action
 
 Tensors = dict[str, np.ndarray]
@@ -39,7 +39,7 @@ class Settings:
     steps: int = 3_000_000
     seed: int = 0
     algorithm: str = "sac"  # or "tqc"
-    curriculum: bool = False  # begin the episodes near standing at first
+    curriculum: bool = False  # help in getting up
     action_repeat: int = 2
     num_envs: int = 8
     updates: int = 4  # gradient steps for each step of all environments
@@ -72,8 +72,7 @@ class Settings:
 def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None = None) -> Any:
     """`num_envs` copies of the task behind a running normalisation of the states; `start` varies their seeds.
 
-    A `curriculum` says where the episodes of every other one begin and end, and learns from how they end. The rest
-    begin as the task does: there a body learns to get up.
+    A `curriculum` helps the body up, and learns from how the episodes end.
     """
     import gymnasium as gym
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -81,45 +80,36 @@ def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None =
     class StateEnv(gym.Env):
         """The task on flat states, each action in [-1, 1] applied `action_repeat` times."""
 
-        def __init__(self, seed: int, lessons: bool) -> None:
+        def __init__(self, seed: int) -> None:
             self.task = load_task(settings.env, seed)
-            self.lessons = lessons
-            self.rng = np.random.default_rng(seed)
             self.bounds = self.task.action_spec()
             size = flatten(self.task.reset().observation).size
             self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
             self.action_space = gym.spaces.Box(-1, 1, self.bounds.shape, np.float32)
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-            step = self.task.reset()
-            if not (self.lessons and curriculum) or curriculum.done:
-                self.begun = None
-                return flatten(step.observation), {}
-            self.begun, self.steps = curriculum.begin(self.task.physics, self.rng), 0
-            return flatten(self.task.task.get_observation(self.task.physics)), {}
+            self.heights: list[float] = []
+            return flatten(self.task.reset().observation), {}
 
         def step(self, action: np.ndarray) -> Any:
             reward = 0.0
             for _ in range(settings.action_repeat):
                 step = self.task.step(task_action(self.bounds, action))
                 reward += step.reward
+                if curriculum:
+                    self.heights.append(curriculum.height(self.task.physics))
+                    reward += BONUS * self.heights[-1]
+                    curriculum.hold(self.task.physics, self.heights[-1])
                 if step.last():
                     break
+            if curriculum and step.last():
+                curriculum.learn(self.heights)
             fallen, timed_out = step.last() and step.discount == 0, step.last() and step.discount > 0
-            if curriculum:
-                height = curriculum.height(self.task.physics)
-                reward += settings.action_repeat * BONUS * height
-                if self.begun is not None:
-                    self.steps += settings.action_repeat
-                    fallen = curriculum.over(height, self.begun, self.steps)
-                    timed_out = self.steps >= LIMIT and not fallen
-                    if fallen or timed_out:
-                        curriculum.learn(timed_out)
             return flatten(step.observation), reward, fallen, timed_out, {}
 
     def seeded(index: int) -> Callable[[], gym.Env]:
         seed = np.random.SeedSequence((settings.seed, index, start)).generate_state(1)[0] % SELECTION
-        return lambda: StateEnv(int(seed), lessons=index % 2 == 0)
+        return lambda: StateEnv(int(seed))
 
     envs = DummyVecEnv([seeded(index) for index in range(settings.num_envs)])
     return VecNormalize(envs, norm_reward=False, clip_obs=10.0, gamma=settings.discount)
@@ -131,7 +121,7 @@ def make_model(settings: Settings, envs: Any) -> Any:
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     import sbx
 
-    # An actor that knows something needs little noise, and one that stands falls by much.
+    # An actor that knows something needs little noise, and one that is helped needs less of it.
     temperature = 0.01 if settings.start else 0.05 if settings.curriculum else 1.0
     return getattr(sbx, settings.algorithm.upper())(
         "MlpPolicy",

@@ -148,8 +148,7 @@ def _evaluate(learner: Learner, out: Path, state_dir: Path, best: float, report:
     chosen = returns(_network(actor, record), settings.env, seeds)
     save_policy(kept, actor, {**record, "selection_return": f"{chosen.mean():.2f}"})
     better = bool(chosen.mean() > best)
-    way = learner.curriculum.difficulty if learner.curriculum else 1
-    stage = f"; episodes begin up to {way:.0%} of the way from standing" if way < 1 else ""
+    stage = f"; in training {learner.curriculum.support:.0%} of the weight is carried" if learner.curriculum else ""
     report(f"{steps:,} steps: return {chosen.mean():.1f} ± {chosen.std():.1f}{', the best so far' * better}{stage}")
     if better:
         best = float(chosen.mean())
