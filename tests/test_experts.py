@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from distractor_data import policies
 from distractor_data.errors import DmaskError
-from distractor_data.policies import checkpoint, curriculum, evaluate, learner, train
+from distractor_data.policies import checkpoint, evaluate, learner, train
 from distractor_data.rollout import rollout
 from distractor_data.spec import Spec
 
@@ -215,41 +215,6 @@ def test_a_training_with_quantiles_and_a_curriculum_comes_back_whole(tmp_path: P
     assert second.curriculum.support == 0.37
     checkpoint.save(tmp_path / "second.npz", second)
     same_states(tmp_path / "first.npz", tmp_path / "second.npz")
-
-
-@pytest.mark.parametrize("env", ["hopper-hop", "humanoid-walk", "walker-run"])
-def test_the_curriculum_carries_a_body_that_is_down_and_none_that_stands(env: str) -> None:
-    task, highest = evaluate.load_task(env, 0), {}
-    physics = task.physics
-    spec = task.action_spec()
-    for support in (0.0, 1.0):
-        help_up = curriculum.Curriculum(env, support)
-        task.task.random.seed(0)
-        task.reset()
-        heights = []
-        for _ in range(100):
-            task.step(np.zeros(spec.shape))
-            heights.append(help_up.height(physics))
-            help_up.hold(physics, heights[-1])
-        assert 0 <= min(heights) <= max(heights) <= 1
-        highest[support] = np.mean(heights[50:])
-    assert highest[1.0] > highest[0.0] + 0.1
-    help_up.hold(physics, 1.0)
-    assert not physics.data.xfrc_applied.any()
-
-
-def test_the_curriculum_carries_less_of_a_body_that_ends_upright() -> None:
-    help_up = curriculum.Curriculum("walker-run", 0.5)
-    help_up.learn([0.1] * 50 + [0.95] * 50)
-    assert help_up.support < 0.5
-    for _ in range(1000):
-        help_up.learn([1.0] * 50 + [0.1] * 50)
-    assert help_up.support == 1
-    for _ in range(1000):
-        help_up.learn([1.0])
-    assert help_up.support == 0
-    with pytest.raises(DmaskError, match="--curriculum is for hopper, humanoid, walker, not for cheetah-run"):
-        curriculum.Curriculum("cheetah-run")
 
 
 def test_a_killed_training_resumes_where_it_was(tmp_path: Path) -> None:
