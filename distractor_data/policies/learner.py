@@ -121,7 +121,7 @@ def make_model(settings: Settings, envs: Any) -> Any:
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     import sbx
 
-    # An actor that knows something needs little noise, and one that is helped needs less of it.
+    # An actor that knows something needs little noise, one that is helped up less than one that must explore.
     temperature = 0.01 if settings.start else 0.05 if settings.curriculum else 1.0
     return getattr(sbx, settings.algorithm.upper())(
         "MlpPolicy",
