@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import functools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +64,7 @@ def generate(
     spec, fps = _complete(spec)
     root = schema.root(directory, spec.env, spec.split)
     root.mkdir(parents=True, exist_ok=True)
-    with lock(root):
+    with storage.lock(root):
         if overwrite:
             _empty(root)
         publish = _publisher(directory, push, spec, license, overwrite) if push else lambda: None
@@ -112,17 +111,6 @@ def _complete(spec: Spec) -> tuple[Spec, int]:
         return spec, env.fps
     finally:
         env.close()
-
-
-@contextmanager
-def lock(root: Path) -> Iterator[None]:
-    """One writer at a time for a config and split. Raises `DmaskError` where there is another."""
-    with open(root / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DmaskError(f"another run is writing to {root}; wait for it or choose another --out") from error
-        yield
 
 
 def _empty(root: Path) -> None:

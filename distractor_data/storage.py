@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -49,6 +50,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(root: Path, option: str = "--out") -> Iterator[None]:
+    """One writer at a time for a folder, which `option` chose. Raises `DmaskError` where there is another."""
+    with open(root / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DmaskError(f"another run is writing to {root}; wait for it or choose another {option}") from error
+        yield
 
 
 def write_json(path: Path, value: Any) -> None:

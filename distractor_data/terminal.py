@@ -85,13 +85,15 @@ def print_summary(summary: Summary, spec: Spec, out: str | Path) -> None:
 
 @contextmanager
 def step_progress(name: str, steps: int) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
-    """A bar over training steps; yields what prints a line above it and what sets the number of steps done."""
+    """A bar over training steps, seen from the first of them on; yields what prints a line above it and what sets the
+    number of steps done.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("left"), console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=steps)
+        task = progress.add_task(name, total=steps, visible=False)  # an error may come before there is any
         yield (
             lambda line: progress.console.print(line, markup=False, highlight=False, soft_wrap=True),
-            lambda done: progress.update(task, completed=done),
+            lambda done: progress.update(task, completed=done, visible=True),
         )
 
 

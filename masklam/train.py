@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from distractor_data import dataset
+from distractor_data import dataset, storage
 from distractor_data.device import uses_bf16
 from distractor_data.errors import DmaskError
 from distractor_data.spec import full_name
@@ -36,13 +37,15 @@ def train(settings: Settings, out: str, device: str | None = None, cache: str | 
     job = stages.prepare(settings, trainer.run, trainer.device, cache, (trainer.rank, trainer.world))
     if trainer.main:
         trainer.run.open(settings)
-        trainer.run.save_dataset(dataset.identify(settings.dataset, full_name(settings.env)))
-    for stage in settings.todo:
-        stages.STAGES[stage](job, trainer)
+    with storage.lock(trainer.run.folder) if trainer.main else nullcontext():
         if trainer.main:
-            trainer.run.publish(job.model, settings, sorted(job.finished, key=job.model.parts.index))
-            card.write_card(trainer.run)
-        trainer.accelerator.wait_for_everyone()
+            trainer.run.save_dataset(dataset.identify(settings.dataset, full_name(settings.env)))
+        for stage in settings.todo:
+            stages.STAGES[stage](job, trainer)
+            if trainer.main:
+                trainer.run.publish(job.model, settings, sorted(job.finished, key=job.model.parts.index))
+                card.write_card(trainer.run)
+            trainer.accelerator.wait_for_everyone()
     return trainer.run.results()
 
 

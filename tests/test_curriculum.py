@@ -11,23 +11,24 @@ from distractor_data.policies import curriculum, evaluate
 
 @pytest.mark.parametrize("env", ["hopper-hop", "humanoid-walk", "walker-run"])
 def test_the_curriculum_carries_a_body_that_is_down_and_none_that_stands(env: str) -> None:
-    task, highest = evaluate.load_task(env, 0), {}
-    physics = task.physics
-    spec = task.action_spec()
+    heights: dict[float, list[float]] = {}
     for support in (0.0, 1.0):
-        help_up = curriculum.Curriculum(env, support)
-        task.task.random.seed(0)
-        task.reset()
-        heights = []
+        task = evaluate.load_task(env, 0)
+        shared = curriculum.Curriculum(env, support)
+        helped = curriculum.Helped(task, shared)
+        spec = helped.action_spec()
+        helped.reset()
+        seen, plain = [], []
         for _ in range(100):
-            task.step(np.zeros(spec.shape))
-            heights.append(help_up.height(physics))
-            help_up.hold(physics, heights[-1])
-        assert 0 <= min(heights) <= max(heights) <= 1
-        highest[support] = np.mean(heights[50:])
-    assert highest[1.0] > highest[0.0] + 0.1
-    help_up.hold(physics, 1.0)
-    assert not physics.data.xfrc_applied.any()
+            step = helped.step(np.zeros(spec.shape))
+            seen.append(shared.height(task.physics))
+            plain.append(task.task.get_reward(task.physics))
+            assert step.reward == pytest.approx(plain[-1] + curriculum.BONUS * seen[-1])
+            carried = task.physics.data.xfrc_applied.any()
+            assert carried == (support > 0 and seen[-1] < 1)
+        assert 0 <= min(seen) <= max(seen) <= 1
+        heights[support] = seen
+    assert np.mean(heights[1.0][50:]) > np.mean(heights[0.0][50:]) + 0.1
 
 
 def test_the_curriculum_carries_less_of_a_body_that_ends_upright() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from distractor_data import policies
+from distractor_data import policies, storage
 from distractor_data.errors import DmaskError
 from distractor_data.policies import checkpoint, evaluate, learner, train
 from distractor_data.rollout import rollout
@@ -135,6 +135,12 @@ def test_a_training_from_a_policy_keeps_its_actor_while_the_critics_learn(traine
     assert int(policies.read(last_file)[1]["steps"]) == int(metadata["steps"]) + 2_400
     last = load_file(last_file)
     assert all(np.abs(last[name] - earlier[name]).max() > 0 for name in layers)
+
+
+def test_two_trainings_do_not_write_to_one_state(tmp_path: Path) -> None:
+    out = tmp_path / "cartpole-balance-expert.safetensors"
+    with storage.lock(tmp_path), pytest.raises(DmaskError, match=r"another run is writing to .*; .* another --state"):
+        train.train(TINY, out, tmp_path)
 
 
 def test_the_averaged_actor_follows_what_is_learnt_and_smooths_it() -> None:

@@ -5,7 +5,7 @@ import moving_square
 import pytest
 import torch
 
-from distractor_data import schema
+from distractor_data import schema, storage
 from distractor_data.errors import DmaskError
 from masklam import data, stages, train
 from masklam.methods import METHODS
@@ -105,6 +105,11 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(dataset, tmp_path,
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     parts, whole = (Model.from_pretrained(str(tmp_path / k)).state_dict() for k in ("parts", "whole"))
     assert all(torch.equal(parts[k], whole[k]) for k in whole)
+
+
+def test_two_runs_do_not_write_to_one_folder(dataset, tmp_path):
+    with storage.lock(tmp_path), pytest.raises(DmaskError, match=r"another run is writing to .*; .* another --out"):
+        train.train(settings(dataset, stages=("lam",)), str(tmp_path))
 
 
 def test_stages_one_at_a_time_give_what_all_at_once_give(dataset, tmp_path):

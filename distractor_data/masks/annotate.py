@@ -19,7 +19,7 @@ import pyarrow as pa
 from distractor_data import engines, meta, schema, storage
 from distractor_data.device import PRECISIONS, pick_device, uses_bf16
 from distractor_data.errors import DmaskError
-from distractor_data.generate import lock, write_card
+from distractor_data.generate import write_card
 from distractor_data.masks import prompts, quality, rewrite
 from distractor_data.masks.prompts import Prompt
 
@@ -121,7 +121,7 @@ def mask_dataset(
     with ExitStack() as locks:
         pending: list[tuple[Path, int]] = []
         for root in picked:
-            locks.enter_context(lock(root))
+            locks.enter_context(storage.lock(root))
             _check_source(root, source, overwrite)
             numbers = storage.shards(root)
             pending += [(root, n) for n in numbers if overwrite or rewrite.shard_source(root, n) != source]
@@ -142,7 +142,7 @@ def report_only(
     """Measure the masks that are there once more, and report."""
     picked = rewrite.roots(directory, env, split)
     for root in picked:
-        with lock(root):
+        with storage.lock(root):
             rewrite.measure_again(root, on_episode)
     write_card(directory)
     return [report(root) for root in picked]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
+from distractor_data import storage
 from distractor_data.errors import DmaskError
 from distractor_data.policies.learner import Learner, Settings
 
@@ -45,17 +45,16 @@ def save(path: Path, learner: Learner) -> None:
     arrays |= {f"{_AVERAGE}{name}": tensor for name, tensor in learner.average.items()}
     if learner.curriculum:
         arrays["support"] = np.array(learner.curriculum.support)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(
-        temporary,
-        settings=np.array(json.dumps(dataclasses.asdict(learner.settings))),
-        counters=np.array([model.num_timesteps, model._n_updates, buffer.pos, buffer.full]),
-        obs_mean=states.mean,
-        obs_var=states.var,
-        obs_count=np.array(states.count),
-        **arrays,
-    )
-    os.replace(temporary, path)
+    with storage.atomic_write(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            settings=np.array(json.dumps(dataclasses.asdict(learner.settings))),
+            counters=np.array([model.num_timesteps, model._n_updates, buffer.pos, buffer.full]),
+            obs_mean=states.mean,
+            obs_var=states.var,
+            obs_count=np.array(states.count),
+            **arrays,
+        )
 
 
 def restore(path: Path, learner: Learner) -> None:

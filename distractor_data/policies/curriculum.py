@@ -38,12 +38,33 @@ class Curriculum:
         """The body's height as a share of the standing one, in [0, 1]."""
         return float(np.clip(getattr(physics, self._measure)() / self._standing, 0, 1))
 
-    def hold(self, physics: Any, height: float) -> None:
-        """Carry a body of this height through the next control step: less in the last quarter of the way up."""
-        weight = physics.model.body_mass.sum() * -physics.model.opt.gravity[2]
-        physics.named.data.xfrc_applied["torso", 2] = self.support * weight * min(4 * (1 - height), 1)
-
     def learn(self, heights: list[float]) -> None:
         """Carry less after an episode of these heights if it ended upright, more if it did not."""
         upright = np.mean(heights[len(heights) // 2 :]) > UPRIGHT
         self.support = float(np.clip(self.support + (-CHANGE if upright else CHANGE), 0, 1))
+
+
+class Helped:
+    """A task of the suite whose body is carried, and rewarded for its height, as `curriculum` says."""
+
+    def __init__(self, task: Any, curriculum: Curriculum) -> None:
+        self._task, self._curriculum = task, curriculum
+        self.action_spec = task.action_spec
+        self._heights: list[float] = []
+
+    def reset(self) -> Any:
+        """The task's own beginning; nothing is carried until the first step is done."""
+        self._heights = []
+        return self._task.reset()
+
+    def step(self, action: np.ndarray) -> Any:
+        """The task's step, with its reward raised by the height; then the force of the next one is set."""
+        physics, step = self._task.physics, self._task.step(action)
+        height = self._curriculum.height(physics)
+        weight = physics.model.body_mass.sum() * -physics.model.opt.gravity[2]
+        share = self._curriculum.support * min(4 * (1 - height), 1)  # less in the last quarter of the way up
+        physics.named.data.xfrc_applied["torso", 2] = share * weight
+        self._heights.append(height)
+        if step.last():
+            self._curriculum.learn(self._heights)
+        return step._replace(reward=step.reward + BONUS * height)

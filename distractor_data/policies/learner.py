@@ -22,7 +22,7 @@ import numpy as np
 from distractor_data import policies
 from distractor_data.envs.suite import flatten
 from distractor_data.errors import DmaskError
-from distractor_data.policies.curriculum import BONUS, Curriculum
+from distractor_data.policies.curriculum import Curriculum, Helped
 from distractor_data.policies.evaluate import SELECTION, load_task, task_action
 
 Tensors = dict[str, np.ndarray]
@@ -81,14 +81,14 @@ def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None =
         """The task on flat states, each action in [-1, 1] applied `action_repeat` times."""
 
         def __init__(self, seed: int) -> None:
-            self.task = load_task(settings.env, seed)
+            task = load_task(settings.env, seed)
+            self.task = Helped(task, curriculum) if curriculum else task
             self.bounds = self.task.action_spec()
             size = flatten(self.task.reset().observation).size
             self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
             self.action_space = gym.spaces.Box(-1, 1, self.bounds.shape, np.float32)
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-            self.heights: list[float] = []
             return flatten(self.task.reset().observation), {}
 
         def step(self, action: np.ndarray) -> Any:
@@ -96,14 +96,8 @@ def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None =
             for _ in range(settings.action_repeat):
                 step = self.task.step(task_action(self.bounds, action))
                 reward += step.reward
-                if curriculum:
-                    self.heights.append(curriculum.height(self.task.physics))
-                    reward += BONUS * self.heights[-1]
-                    curriculum.hold(self.task.physics, self.heights[-1])
                 if step.last():
                     break
-            if curriculum and step.last():
-                curriculum.learn(self.heights)
             fallen, timed_out = step.last() and step.discount == 0, step.last() and step.discount > 0
             return flatten(step.observation), reward, fallen, timed_out, {}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import os
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distractor_data import policies
+from distractor_data import policies, storage
 from distractor_data.errors import DmaskError
 from distractor_data.policies import checkpoint
 from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns
@@ -30,9 +29,8 @@ def save_policy(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
     """Write a policy's file, whole or not at all."""
     from safetensors.numpy import save_file
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata)
-    os.replace(temporary, path)
+    with storage.atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata)
 
 
 def train(
@@ -55,29 +53,43 @@ def train(
         raise DmaskError("training an expert needs sbx-rl; install it with: pip install 'dmask[experts]'")
     best = _best_there(out, settings.env)
     state = state_dir / "state.npz"
-    learner = _open(settings, state, resume)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if learner.steps:
-        report(f"resumed at {learner.steps:,} steps")
-    saved, cost = -np.inf, 0.0
-    while learner.steps < settings.steps:
-        due = min((learner.steps // settings.eval_every + 1) * settings.eval_every, settings.steps)
-        learner.learn(min(CHUNK, min(due, learner.set_phase()) - learner.steps))
-        progress(learner.steps)
-        if learner.steps >= due:
-            best = _evaluate(learner, out, state_dir, best, report)
-        # At most a twentieth of the time goes into saving; a finished run is always saved.
-        if learner.steps >= settings.steps or time.monotonic() - saved > max(10.0, 20 * cost):
-            begun = time.monotonic()
-            checkpoint.save(state, learner)
-            saved = time.monotonic()
-            cost = saved - begun
+    learner = Learner(settings, checkpoint.check(state, settings, resume))
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with storage.lock(state_dir, "--state"):
+        if _begin(learner, state):
+            report(f"resumed at {learner.steps:,} steps")
+        _go_on(learner, out, state, best, report, progress)
     record = policies.read(out)[1]
     report(
         f"{out}: return {record['return_mean']} ± {record['return_std']} over {record['return_episodes']} unseen "
         f"episodes, after {int(record['steps']):,} steps"
     )
     return out
+
+
+def _go_on(
+    learner: Learner,
+    out: Path,
+    state: Path,
+    best: float,
+    report: Callable[[str], None],
+    progress: Callable[[int], None],
+) -> None:
+    """Learn, measure and save until the settings' steps are done."""
+    settings = learner.settings
+    saved, cost = -np.inf, 0.0
+    while learner.steps < settings.steps:
+        due = min((learner.steps // settings.eval_every + 1) * settings.eval_every, settings.steps)
+        learner.learn(min(CHUNK, min(due, learner.set_phase()) - learner.steps))
+        progress(learner.steps)
+        if learner.steps >= due:
+            best = _evaluate(learner, out, state.parent, best, report)
+        # At most a twentieth of the time goes into saving; a finished run is always saved.
+        if learner.steps >= settings.steps or time.monotonic() - saved > max(10.0, 20 * cost):
+            begun = time.monotonic()
+            checkpoint.save(state, learner)
+            saved = time.monotonic()
+            cost = saved - begun
 
 
 def _best_there(out: Path, env: str) -> float:
@@ -93,21 +105,23 @@ def _best_there(out: Path, env: str) -> float:
     return float(there.get("selection_return", -np.inf))
 
 
-def _open(settings: Settings, state: Path, resume: bool) -> Learner:
-    """The training that `state` holds, or a new one, with a copy of what it begins with beside `state`."""
-    steps = checkpoint.check(state, settings, resume)
-    learner = Learner(settings, steps)
-    if settings.start:
-        copy = state.with_name(f"start{policies.SUFFIX}")  # what `expert` names may be replaced by what is trained
-        source = copy if steps and copy.exists() else policies.file_of(settings.start, settings.env)
+def _begin(learner: Learner, state: Path) -> bool:
+    """Give a new learner what `state` holds, or the policy it begins with; True where there was a state.
+
+    A copy of that policy lies beside `state`: what `expert` names may be replaced by what is trained.
+    """
+    for leftover in state.parent.glob(".*.tmp"):
+        leftover.unlink()  # of a training that was killed while it saved
+    resumed = state.exists()
+    if start := learner.settings.start:
+        copy = state.with_name(f"start{policies.SUFFIX}")
+        source = copy if resumed and copy.exists() else policies.file_of(start, learner.settings.env)
         learner.begin_with(source)
         if source != copy:
-            state.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(source.read_bytes())
-    state.parent.mkdir(parents=True, exist_ok=True)
-    if steps:
+    if resumed:
         checkpoint.restore(state, learner)
-    return learner
+    return resumed
 
 
 def _record(learner: Learner, out: Path) -> dict[str, str]:
