@@ -17,7 +17,7 @@ from distractor_data.errors import DmaskError
 # The measure of the body's height and the height from which the suite's reward counts it as standing.
 STANDING = {"hopper": ("height", 0.6), "humanoid": ("head_height", 1.4), "walker": ("torso_height", 1.2)}
 BONUS = 0.2  # a control step, for standing; in proportion below
-UPRIGHT = 0.8  # of the standing height: the mean of an episode's second half, where it ended upright
+UPRIGHT = 0.6  # of the standing height: the mean of an episode's second half, where it ended upright
 CHANGE = 0.005  # of the support, by an episode that ended upright, or did not
 
 
