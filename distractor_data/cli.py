@@ -199,6 +199,10 @@ def expert_train(
     target_entropy: Annotated[
         float, typer.Option(help="Nats a dimension of the action: how much noise the training keeps.")
     ] = -0.5,
+    action_repeat: Annotated[int, typer.Option(help="Control steps for which training holds an action.")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Transitions of a gradient step.")] = 128,
+    n_steps: Annotated[int, typer.Option(help="Rewards of a return before the critics' estimate, in actions.")] = 3,
+    discount: Annotated[float, typer.Option(help="Of the reward of the next action.")] = 0.99,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training that was interrupted.")] = False,
     eval_every: Annotated[int, typer.Option(help="Control steps between two evaluations.")] = 50_000,
     state: Annotated[
@@ -220,6 +224,10 @@ def expert_train(
         algorithm=algorithm,
         curriculum=curriculum,
         target_entropy=target_entropy,
+        action_repeat=action_repeat,
+        batch_size=batch_size,
+        n_steps=n_steps,
+        discount=discount,
         eval_every=eval_every,
     )
     with terminal.step_progress(settings.env, steps) as (report, progress):

@@ -1,26 +1,27 @@
-"""Policies: levels, evaluation, training that survives a kill, and clear errors."""
+"""Training an expert: what it keeps, that it survives a kill, and what it refuses."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
-from distractor_data import policies, storage
+from distractor_data import cli, policies, storage
 from distractor_data.errors import DmaskError
 from distractor_data.policies import checkpoint, evaluate, learner, train
-from distractor_data.rollout import rollout
-from distractor_data.spec import Spec
 
 TINY = learner.Settings(
     env="cartpole-balance",
@@ -35,11 +36,6 @@ TINY = learner.Settings(
     final_episodes=3,
     buffer=20_000,
 )
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "distractor_data.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +157,34 @@ def test_the_averaged_actor_follows_what_is_learnt_and_smooths_it() -> None:
         ("target_entropy", np.nan),
         ("target_entropy", 1),
         ("algorithm", "ppo"),
+        ("action_repeat", 0),
+        ("batch_size", 0),
+        ("n_steps", 0),
+        ("discount", 1.0),
     ],
 )
 def test_settings_that_cannot_be_are_named(field: str, value: float | str) -> None:
     with pytest.raises(DmaskError, match=f"--{field.replace('_', '-')} is {value}; give"):
         learner.Settings(**{**vars(TINY), field: value})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"start": "expert", "target_entropy": -1.0, "action_repeat": 1, "batch_size": 256},
+        {"algorithm": "tqc", "curriculum": True, "n_steps": 5, "discount": 0.995},
+    ],
+)
+def test_a_recorded_command_gives_its_settings_again(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, given = learner.Settings("walker-run", **changes), []
+    monkeypatch.setattr(train, "train", lambda *arguments: given.append(arguments))
+    words = shlex.split(train.command(settings, Path("folder/x.safetensors")))[1:]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.output
+    assert given[0][:2] == (settings, Path("x.safetensors"))
 
 
 def test_a_training_from_a_policy_of_another_layout_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -210,7 +229,7 @@ def test_a_training_with_quantiles_and_a_curriculum_comes_back_whole(tmp_path: P
     train.train(settings, out, tmp_path / "state")
     record = policies.read(out)[1]
     assert record["algorithm"] == "TQC"
-    assert record["command"].endswith("--algorithm tqc --curriculum")
+    assert "--curriculum --algorithm tqc" in record["command"]
     first, second = learner.Learner(settings), learner.Learner(settings)
     checkpoint.restore(tmp_path / "state" / "state.npz", first)
     assert first.curriculum
@@ -227,8 +246,10 @@ def test_a_killed_training_resumes_where_it_was(tmp_path: Path) -> None:
     pytest.importorskip("sbx")
     out, state = tmp_path / "cartpole-balance-expert.safetensors", tmp_path / "state"
     arguments = ["--env", "cartpole-balance", "--out", str(out), "--state", str(state), "--eval-every", "100000"]
-    command = [sys.executable, "-m", "distractor_data.cli", "expert", "train", *arguments, "--steps", "100000"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+    command = [sys.executable, "-m", "distractor_data.cli", "expert", "train", *arguments]
+    with subprocess.Popen(
+        [*command, "--steps", "100000"], stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
         deadline = time.monotonic() + 240
         while not (state / "state.npz").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -237,11 +258,12 @@ def test_a_killed_training_resumes_where_it_was(tmp_path: Path) -> None:
         steps = int(file["counters"][0]) * learner.Settings("").action_repeat
     assert 0 < steps < 100_000
 
-    refused = run("expert", "train", *arguments, "--steps", str(steps + 1_000))
+    command += ["--steps", str(steps + 1_000)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
 
-    resumed = run("expert", "train", *arguments, "--steps", str(steps + 1_000), "--resume")
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     assert f"resumed at {steps:,} steps" in resumed.stdout + resumed.stderr
     assert steps < int(policies.read(out)[1]["steps"]) < steps + 1_000 + 16
@@ -277,110 +299,6 @@ def test_resuming_with_other_settings_or_nothing_is_refused(trained: Path, tmp_p
     (tmp_path / "state.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DmaskError, match="no whole training state"):
         train.train(TINY, tmp_path / "x.safetensors", tmp_path, resume=True)
-
-
-@pytest.mark.parametrize("env", policies.shipped())
-def test_shipped_policies_reach_what_their_metadata_says(env: str) -> None:
-    means = {}
-    for level in ("expert", "medium"):
-        if env not in policies.shipped(level):
-            continue
-        path = policies.weights_file(level, env)
-        record = policies.read(path)[1]
-        assert (record["env"], record["level"]) == (env, level)
-        assert int(record["return_episodes"]) >= 20
-        assert path.stat().st_size < 1_000_000
-        means[level], deviation = float(record["return_mean"]), float(record["return_std"])
-        # two of the recorded episodes; the floor is for versions of MuJoCo that differ in the last digits
-        measured = evaluate.evaluate(level, env, episodes=2)
-        assert abs(measured.mean() - means[level]) < 4 * max(deviation, 0.02 * means[level])
-    if "medium" in means:
-        assert 0.25 * means["expert"] < means["medium"] < 0.75 * means["expert"]
-
-
-def test_mixed_draws_a_level_for_each_episode_and_records_it() -> None:
-    spec = Spec(env=policies.shipped("medium")[0], policy="mixed", steps=3, difficulty="clean", image_size=16)
-    levels = [rollout(spec, episode).info["policy_level"] for episode in range(12)]
-    assert set(levels) == set(policies.MIXTURE)
-    assert levels[:3] == [rollout(spec, episode).info["policy_level"] for episode in range(3)]
-    for level in policies.MIXTURE:
-        alone = Spec(env=spec.env, policy=level, steps=3, difficulty="clean", image_size=16)
-        assert rollout(alone, 0).info["policy_level"] == level
-
-
-def test_a_mixed_evaluation_is_made_of_the_levels_episodes() -> None:
-    env, episodes = policies.shipped("medium")[0], 4
-    alone = np.stack([evaluate.evaluate(level, env, episodes, workers=1) for level in ("expert", "medium")])
-    mixed = evaluate.evaluate("mixed", env, episodes)
-    drawn = [policies.draw_level("mixed", np.random.default_rng(evaluate.HELD_OUT + k)) for k in range(episodes)]
-    for k, level in enumerate(drawn):
-        if level != "random":
-            assert mixed[k] == alone[("expert", "medium").index(level), k]
-        else:
-            assert mixed[k] < alone[1, k]
-
-
-def test_the_digest_follows_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    env = policies.shipped("medium")[0]
-    digests = {level: policies.digest(level, env) for level in policies.NAMES}
-    assert digests["random"] == ""
-    assert len(set(digests.values())) == len(policies.NAMES)
-    for level in ("expert", "medium"):
-        tensors, metadata = policies.read(policies.weights_file(level, env))
-        name = policies.weights_file(level, env).name
-        save_file({**tensors, "obs_mean": tensors["obs_mean"] + 1}, tmp_path / name, metadata)
-    monkeypatch.setattr(policies, "WEIGHTS", tmp_path)
-    for level in ("expert", "medium", "mixed"):
-        assert policies.digest(level, env) != digests[level]
-
-
-def test_generate_takes_the_expert_by_default(tmp_path: Path) -> None:
-    done = run("generate", "--episodes", "1", "--steps", "3", "--image-size", "16", "--out", str(tmp_path / "d"))
-    assert done.returncode == 0, done.stderr
-    import pyarrow.parquet as pq
-
-    from distractor_data import meta
-
-    record = meta.read_record(tmp_path / "d" / "walker-run" / "train")
-    shipped = policies.read(policies.weights_file("expert", "walker-run"))[1]
-    assert record["spec"]["policy"] == "expert"
-    assert record["expert_return"] == float(shipped["return_mean"])
-    [file] = (tmp_path / "d").glob("walker-run/train/meta/episodes/*/*.parquet")
-    assert pq.read_table(file)["policy_level"].to_pylist() == ["expert"]
-
-
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    corrupt = tmp_path / "corrupt.safetensors"
-    corrupt.write_bytes(b"not a policy")
-    foreign = policies.weights_file("expert", "walker-run")
-    truncated = tmp_path / "truncated.safetensors"
-    truncated.write_bytes(foreign.read_bytes()[:5000])
-    nan = tmp_path / "nan.safetensors"
-    tensors = load_file(foreign)
-    tensors["layers.0.weight"][0, 0] = np.nan
-    save_file(tensors, nan, policies.read(foreign)[1])
-    damaged = tmp_path / "damaged.safetensors"
-    save_file(load_file(foreign), damaged, {**policies.read(foreign)[1], "obs_clip": "ten"})
-    for arguments, words in (
-        (("expert", "eval", str(corrupt)), "safetensors"),
-        (("expert", "eval", str(truncated)), "safetensors"),
-        (("expert", "eval", str(nan)), "not finite"),
-        (("expert", "eval", str(tmp_path / "none.safetensors")), "none.safetensors"),
-        (("expert", "eval", str(foreign), "--env", "cheetah"), "trained on walker-run"),
-        (("expert", "eval", "fish-swim"), "walker-run.*dmask expert train --env fish-swim"),
-        (("expert", "eval", "walker-rum"), "did you mean 'walker-run'"),
-        (("expert", "eval", str(damaged)), "metadata is damaged"),
-        (("expert", "eval", "walker", "--level", "exprt"), "did you mean 'expert'"),
-        (("expert", "eval", "walker", "--episodes", "0"), "--episodes is 0"),
-        (("expert", "train", "--env", "walker-rum", "--out", str(tmp_path / "x.safetensors")), "walker-run"),
-        (("expert", "train", "--env", "walker", "--out", str(tmp_path / "x")), "ends in .safetensors"),
-        (("generate", "--env", "fish-swim", "--out", str(tmp_path / "d")), "dmask expert train --env fish-swim"),
-    ):
-        done = run(*arguments)
-        assert done.returncode == 2, arguments
-        assert re.search(words, done.stderr), done.stderr
-        assert "Traceback" not in done.stderr
-        assert sum("error:" in line for line in done.stderr.splitlines()) == 1
 
 
 def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

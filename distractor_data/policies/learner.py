@@ -58,11 +58,13 @@ class Settings:
     final_episodes: int = 20
 
     def __post_init__(self) -> None:
-        for field in ("steps", "eval_every"):
+        for field in ("steps", "eval_every", "action_repeat", "batch_size", "n_steps"):
             if getattr(self, field) < 1:
                 raise DmaskError(f"--{field.replace('_', '-')} is {getattr(self, field)}; give at least 1")
         if self.seed < 0:
             raise DmaskError(f"--seed is {self.seed}; give a number of at least 0")
+        if not 0 < self.discount < 1:
+            raise DmaskError(f"--discount is {self.discount}; give a number between 0 and 1, such as 0.99")
         if self.algorithm not in ALGORITHMS:
             raise DmaskError(f"--algorithm is {self.algorithm}; give {' or '.join(ALGORITHMS)}")
         if not -10 < self.target_entropy < math.log(2):  # which is that of uniform actions

@@ -23,6 +23,8 @@ from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, re
 from distractor_data.policies.learner import Learner, Settings, Tensors
 
 CHUNK = 2000  # control steps between two looks at the clock
+# Of the settings, those that a record's command names where they are not the default.
+OPTIONS = "algorithm", "target_entropy", "action_repeat", "batch_size", "n_steps", "discount"
 
 
 def save_policy(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
@@ -124,18 +126,22 @@ def _begin(learner: Learner, state: Path) -> bool:
     return resumed
 
 
-def _record(learner: Learner, out: Path) -> dict[str, str]:
-    """The metadata of the learner's actor."""
-    settings, before = learner.settings, learner.before
+def command(settings: Settings, out: Path) -> str:
+    """What a shell is given for these settings; files without their folders, which are this machine's."""
     options = f"--env {settings.env} --steps {settings.steps} --seed {settings.seed} --out {out.name}"
     if settings.start:
         options += f" --from {Path(settings.start).name}"
-    if settings.algorithm != Settings.algorithm:
-        options += f" --algorithm {settings.algorithm}"
     if settings.curriculum:
         options += " --curriculum"
-    if settings.target_entropy != Settings.target_entropy:
-        options += f" --target-entropy {settings.target_entropy:g}"
+    for name in OPTIONS:
+        if (value := getattr(settings, name)) != getattr(Settings, name):
+            options += f" --{name.replace('_', '-')} {value}"
+    return f"dmask expert train {options}"
+
+
+def _record(learner: Learner, out: Path) -> dict[str, str]:
+    """The metadata of the learner's actor."""
+    settings, before = learner.settings, learner.before
     commands = [*json.loads(before.get("before", "[]")), before["command"]] if "command" in before else []
     return {
         "env": settings.env,
@@ -148,7 +154,7 @@ def _record(learner: Learner, out: Path) -> dict[str, str]:
         "seed": str(settings.seed),
         "settings": json.dumps({**dataclasses.asdict(settings), "start": Path(settings.start).name}),
         "versions": json.dumps({name: version(name) for name in ("sbx-rl", "jax", "mujoco", "dm_control")}),
-        "command": f"dmask expert train {options}",
+        "command": command(settings, out),
         "before": json.dumps(commands),  # those that made what it began with, in order
     }
 
