@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from distractor_data.errors import DmaskError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +32,22 @@ if TYPE_CHECKING:
     from distractor_data.spec import Spec
 
 
-def _bars() -> Progress:
+@contextmanager
+def _shown(*columns: ProgressColumn) -> Iterator[Progress]:
+    """Bars on stderr; an error that comes before anything was counted stands alone, without empty bars."""
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        try:
+            yield progress
+        except DmaskError:
+            if not any(task.completed for task in progress.tasks):
+                progress.live.transient = True
+                progress.console.quiet = not progress.console.is_terminal
+            raise
+
+
+def _bars() -> AbstractContextManager[Progress]:
     """Bars that count in their tasks' field `unit`, with a rate (the field `rate`) and the time left."""
-    columns = (
+    return _shown(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,7 +56,6 @@ def _bars() -> Progress:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    return Progress(*columns, console=Console(stderr=True))
 
 
 @contextmanager
@@ -85,15 +100,13 @@ def print_summary(summary: Summary, spec: Spec, out: str | Path) -> None:
 
 @contextmanager
 def step_progress(name: str, steps: int) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
-    """A bar over training steps, seen from the first of them on; yields what prints a line above it and what sets the
-    number of steps done.
-    """
+    """A bar over training steps; yields what prints a line above it and what sets the number of steps done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("left"), console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=steps, visible=False)  # an error may come before there is any
+    with _shown(*columns, TextColumn("left")) as progress:
+        task = progress.add_task(name, total=steps)
         yield (
             lambda line: progress.console.print(line, markup=False, highlight=False, soft_wrap=True),
-            lambda done: progress.update(task, completed=done, visible=True),
+            lambda done: progress.update(task, completed=done),
         )
 
 
