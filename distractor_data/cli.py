@@ -192,7 +192,7 @@ def expert_train(
     start: Annotated[
         str, typer.Option("--from", help="Begin with the actor of a policy: a .safetensors file, or expert.")
     ] = "",
-    algorithm: Annotated[str, typer.Option(help="sac, or tqc: Truncated Quantile Critics.")] = "sac",
+    algorithm: Annotated[str, typer.Option(help="sac, tqc (Truncated Quantile Critics), or ppo.")] = "sac",
     curriculum: Annotated[
         bool, typer.Option("--curriculum", help="Help in getting up: humanoid, hopper, walker.")
     ] = False,
@@ -209,7 +209,7 @@ def expert_train(
         Path | None, typer.Option(help="Folder of the training state; by default beneath runs/.")
     ] = None,
 ) -> None:
-    """Train an expert on the task's states with Soft Actor-Critic, and keep the best actor in OUT.
+    """Train an expert on the task's states, by default with Soft Actor-Critic, and keep the best actor in OUT.
 
     Killed at any moment, the same command with --resume goes on from the last training state.
     """

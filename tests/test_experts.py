@@ -156,7 +156,7 @@ def test_the_averaged_actor_follows_what_is_learnt_and_smooths_it() -> None:
         ("eval_every", 0),
         ("target_entropy", np.nan),
         ("target_entropy", 1),
-        ("algorithm", "ppo"),
+        ("algorithm", "a2c"),
         ("action_repeat", 0),
         ("batch_size", 0),
         ("n_steps", 0),
@@ -174,6 +174,7 @@ def test_settings_that_cannot_be_are_named(field: str, value: float | str) -> No
         {},
         {"start": "expert", "target_entropy": -1.0, "action_repeat": 1, "batch_size": 256},
         {"algorithm": "tqc", "curriculum": True, "n_steps": 5, "discount": 0.995},
+        {"algorithm": "ppo", "start": "expert", "action_repeat": 1, "eval_every": 500_000},
     ],
 )
 def test_a_recorded_command_gives_its_settings_again(

@@ -27,9 +27,12 @@ def _learned(learner: Learner) -> dict[str, tuple[Any, str]]:
     """Where what is learnt stands, by name: (its owner, its attribute there)."""
     model = learner.model
     critics = {"sac": {"critic": "qf_state"}, "tqc": {"critic1": "qf1_state", "critic2": "qf2_state"}}
+    critics["ppo"] = {"critic": "vf_state"}
     attributes = {"actor": "actor_state", **critics[learner.settings.algorithm]}
-    networks = {name: (model.policy, attribute) for name, attribute in attributes.items()}
-    return {**networks, "temperature": (model, "ent_coef_state"), "key": (model, "key")}
+    learned = {name: (model.policy, attribute) for name, attribute in attributes.items()}
+    if learner.settings.algorithm == "ppo":
+        return {**learned, "key": (model.policy, "key")}
+    return {**learned, "temperature": (model, "ent_coef_state"), "key": (model, "key")}
 
 
 def save(path: Path, learner: Learner) -> None:
@@ -37,9 +40,11 @@ def save(path: Path, learner: Learner) -> None:
     from flax import serialization
 
     model, states = learner.model, learner.envs.obs_rms
-    buffer = model.replay_buffer
-    filled = buffer.buffer_size if buffer.full else buffer.pos
-    arrays = {f"buffer.{name}": getattr(buffer, name)[:filled] for name in _BUFFER}
+    counters, arrays = [model.num_timesteps, model._n_updates], {}
+    if buffer := getattr(model, "replay_buffer", None):  # PPO has none
+        filled = buffer.buffer_size if buffer.full else buffer.pos
+        arrays = {f"buffer.{name}": getattr(buffer, name)[:filled] for name in _BUFFER}
+        counters += [buffer.pos, buffer.full]
     for name, (owner, attribute) in _learned(learner).items():
         arrays[f"learned.{name}"] = np.frombuffer(serialization.to_bytes(getattr(owner, attribute)), np.uint8)
     arrays |= {f"{_AVERAGE}{name}": tensor for name, tensor in learner.average.items()}
@@ -49,7 +54,7 @@ def save(path: Path, learner: Learner) -> None:
         np.savez(
             file,
             settings=np.array(json.dumps(dataclasses.asdict(learner.settings))),
-            counters=np.array([model.num_timesteps, model._n_updates, buffer.pos, buffer.full]),
+            counters=np.array(counters),
             obs_mean=states.mean,
             obs_var=states.var,
             obs_count=np.array(states.count),
@@ -66,13 +71,14 @@ def restore(path: Path, learner: Learner) -> None:
         for name, (owner, attribute) in _learned(learner).items():
             state = serialization.from_bytes(getattr(owner, attribute), file[f"learned.{name}"].tobytes())
             setattr(owner, attribute, state)
-        buffer = model.replay_buffer
-        counters = [int(n) for n in file["counters"]]
-        model.num_timesteps, model._n_updates, buffer.pos, buffer.full = *counters[:3], bool(counters[3])
-        for name in _BUFFER:
-            saved = file[f"buffer.{name}"]
-            getattr(buffer, name)[: len(saved)] = saved
-        buffer.timeouts[buffer.pos - 1] = 1  # the kill cut these episodes: no n-step return goes across
+        model.num_timesteps, model._n_updates, *filled = (int(n) for n in file["counters"])
+        if filled:
+            buffer = model.replay_buffer
+            buffer.pos, buffer.full = filled[0], bool(filled[1])
+            for name in _BUFFER:
+                saved = file[f"buffer.{name}"]
+                getattr(buffer, name)[: len(saved)] = saved
+            buffer.timeouts[buffer.pos - 1] = 1  # the kill cut these episodes: no n-step return goes across
         states.mean, states.var, states.count = file["obs_mean"], file["obs_var"], float(file["obs_count"])
         if learner.curriculum:
             learner.curriculum.support = float(file["support"])

@@ -1,8 +1,9 @@
-"""The learner: SAC, or Truncated Quantile Critics, of `sbx-rl` (JAX on the processor) on the task's states.
+"""The learner: SAC, Truncated Quantile Critics or PPO of `sbx-rl` (JAX on the processor) on the task's states.
 
-On one core the gradient steps cost most, not the simulator, so there are fewer of them than environment steps:
-several environments a step, action repeat 2 while training (the policy is measured and used at repeat 1), 3-step
-returns, LayerNorm in the critics and an actor updated every other time.
+With the first two, on one core the gradient steps cost most, not the simulator, so there are fewer of them than
+environment steps: several environments a step, action repeat 2 while training (the policy is measured and used at
+repeat 1), 3-step returns, LayerNorm in the critics and an actor updated every other time. PPO is for the last of the
+way: from what the others have reached, without a replay buffer, it takes many times as many steps in the same time.
 
 A training may begin with the actor of another one. The critics know nothing of it, and would undo it: they learn
 alone at first, from what it does.
@@ -10,9 +11,9 @@ alone at first, from what it does.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,11 @@ from distractor_data.policies.evaluate import SELECTION, load_task, task_action
 
 Tensors = dict[str, np.ndarray]
 AVERAGE = 40_000  # steps
-ALGORITHMS = "sac", "tqc"
+ALGORITHMS = "sac", "tqc", "ppo"
+PPO: dict[str, Any] = {"n_steps": 64, "batch_size": 2048, "n_epochs": 4}
+PPO_RATES = 2e-4, 1e-3  # of learning, and of the critic while it learns alone
+PPO_ENVS = 128
+OFF_POLICY = "curriculum", "target_entropy", "batch_size", "n_steps"  # settings that PPO doesn't have
 LOG_STD = -1.6  # of an actor's noise where a training begins with it; the target entropy is near
 
 
@@ -38,10 +43,10 @@ class Settings:
     env: str
     steps: int = 3_000_000
     seed: int = 0
-    algorithm: str = "sac"  # or "tqc"
+    algorithm: str = "sac"  # or "tqc" or "ppo"
     curriculum: bool = False  # help in getting up
     action_repeat: int = 2
-    num_envs: int = 8
+    num_envs: int = 8  # PPO: `PPO_ENVS`
     updates: int = 4  # gradient steps for each step of all environments
     batch_size: int = 128
     hidden: int = 256
@@ -66,7 +71,10 @@ class Settings:
         if not 0 < self.discount < 1:
             raise DmaskError(f"--discount is {self.discount}; give a number between 0 and 1, such as 0.99")
         if self.algorithm not in ALGORITHMS:
-            raise DmaskError(f"--algorithm is {self.algorithm}; give {' or '.join(ALGORITHMS)}")
+            raise DmaskError(f"--algorithm is {self.algorithm}; give {', '.join(ALGORITHMS)}")
+        odd = [name for name in OFF_POLICY if getattr(self, name) != getattr(Settings, name)]
+        if self.algorithm == "ppo" and odd:
+            raise DmaskError(f"--{odd[0].replace('_', '-')} is not for --algorithm ppo; leave it out")
         if not -10 < self.target_entropy < math.log(2):  # which is that of uniform actions
             raise DmaskError(f"--target-entropy is {self.target_entropy}; give a number such as -0.5 or -1")
 
@@ -74,10 +82,13 @@ class Settings:
 def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None = None) -> Any:
     """`num_envs` copies of the task behind a running normalisation of the states; `start` varies their seeds.
 
-    A `curriculum` helps the body up, and learns from how the episodes end.
+    A `curriculum` helps the body up, and learns from how the episodes end. PPO's copies are stepped together where
+    their task allows it.
     """
     import gymnasium as gym
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    from distractor_data.policies import batch
 
     class StateEnv(gym.Env):
         """The task on flat states, each action in [-1, 1] applied `action_repeat` times."""
@@ -103,11 +114,18 @@ def make_vec_env(settings: Settings, start: int, curriculum: Curriculum | None =
             fallen, timed_out = step.last() and step.discount == 0, step.last() and step.discount > 0
             return flatten(step.observation), reward, fallen, timed_out, {}
 
-    def seeded(index: int) -> Callable[[], gym.Env]:
-        seed = np.random.SeedSequence((settings.seed, index, start)).generate_state(1)[0] % SELECTION
-        return lambda: StateEnv(int(seed))
+    def seed(index: int) -> int:
+        return int(np.random.SeedSequence((settings.seed, index, start)).generate_state(1)[0] % SELECTION)
 
-    envs = DummyVecEnv([seeded(index) for index in range(settings.num_envs)])
+    envs: Any
+    if settings.algorithm == "ppo":
+        if settings.env in batch.TASKS:
+            envs = batch.BatchEnv(settings.env, PPO_ENVS, settings.action_repeat, seed(0))
+        else:
+            envs = DummyVecEnv([functools.partial(StateEnv, seed(index)) for index in range(PPO_ENVS)])
+        envs = batch.Squashed(envs, 4 * (1 - settings.discount))
+    else:
+        envs = DummyVecEnv([functools.partial(StateEnv, seed(index)) for index in range(settings.num_envs)])
     return VecNormalize(envs, norm_reward=False, clip_obs=10.0, gamma=settings.discount)
 
 
@@ -116,7 +134,20 @@ def make_model(settings: Settings, envs: Any) -> Any:
     # The matrices are too small to gain by more threads. JAX reads this once, when it starts.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     import sbx
+    from flax import linen
 
+    network = [settings.hidden, settings.hidden]
+    if settings.algorithm == "ppo":
+        noise = LOG_STD if settings.start else 0.0
+        return sbx.PPO(
+            "MlpPolicy",
+            envs,
+            learning_rate=PPO_RATES[0],
+            gamma=settings.discount,
+            policy_kwargs={"net_arch": network, "activation_fn": linen.relu, "log_std_init": noise},
+            seed=settings.seed,
+            **PPO,
+        )
     # An actor that knows something needs little noise, one that is helped up less than one that must explore.
     temperature = 0.01 if settings.start else 0.05 if settings.curriculum else 1.0
     return getattr(sbx, settings.algorithm.upper())(
@@ -133,7 +164,7 @@ def make_model(settings: Settings, envs: Any) -> Any:
         policy_delay=2,
         ent_coef=f"auto_{temperature}",
         target_entropy=settings.target_entropy * envs.action_space.shape[0],
-        policy_kwargs={"layer_norm": True, "net_arch": [settings.hidden, settings.hidden]},
+        policy_kwargs={"layer_norm": True, "net_arch": network},
         seed=settings.seed,
     )
 
@@ -162,6 +193,7 @@ class Learner:
         self.model = make_model(settings, self.envs)
         self.average = self.actor_tensors()
         self.before: dict[str, str] = {}
+        self._actor_waits = False
 
     @property
     def steps(self) -> int:
@@ -171,7 +203,10 @@ class Learner:
     def learn(self, steps: int) -> None:
         """Go on for about so many control steps (whole steps of all environments)."""
         since = self.steps
+        actor = self.model.policy.actor_state
         self.model.learn(-(-steps // self.settings.action_repeat), reset_num_timesteps=False, log_interval=None)
+        if self._actor_waits and self.settings.algorithm == "ppo":  # which has one rate for both
+            self.model.policy.actor_state = actor
         self.average = averaged(self.average, self.actor_tensors(), self.steps, since)
 
     def actor_tensors(self) -> Tensors:
@@ -199,8 +234,8 @@ class Learner:
         for index in range(3):
             kernel, bias = tensors[f"layers.{index}.weight"].T, tensors[f"layers.{index}.bias"]
             params[f"Dense_{index}"] = {"kernel": kernel, "bias": bias}
-        noise = params["Dense_3"]
-        params["Dense_3"] = {"kernel": 0 * noise["kernel"], "bias": 0 * noise["bias"] + LOG_STD}
+        if noise := params.get("Dense_3"):  # PPO's has one deviation for all states
+            params["Dense_3"] = {"kernel": 0 * noise["kernel"], "bias": 0 * noise["bias"] + LOG_STD}
         model.policy.actor_state = model.policy.actor_state.replace(params={"params": params})
         states.mean, states.var = (tensors[name].astype(np.float64) for name in ("obs_mean", "obs_var"))
         states.count = max(float(metadata.get("steps", 0)), 1e5)
@@ -210,6 +245,10 @@ class Learner:
         """What learns now: with a `start` nothing, then the critics alone, then all. Returns when that ends."""
         settings, steps = self.settings, self.steps
         critics, actor = (settings.warmup, settings.warmup + settings.critic_first) if settings.start else (0, 0)
-        self.model.gradient_steps = settings.updates if steps >= critics else 0
-        self.model.lr_schedule = lambda progress: settings.learning_rate if steps >= actor else 0.0  # the actor's
+        self._actor_waits = steps < actor
+        if settings.algorithm == "ppo":
+            self.model.lr_schedule = lambda progress: PPO_RATES[self._actor_waits]  # both networks'
+        else:
+            self.model.gradient_steps = settings.updates if steps >= critics else 0
+            self.model.lr_schedule = lambda progress: settings.learning_rate if steps >= actor else 0.0  # the actor's
         return next((end for end in (critics, actor) if steps < end), settings.steps)

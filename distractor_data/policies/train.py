@@ -20,11 +20,11 @@ from distractor_data import policies, storage
 from distractor_data.errors import DmaskError
 from distractor_data.policies import checkpoint
 from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns
-from distractor_data.policies.learner import Learner, Settings, Tensors
+from distractor_data.policies.learner import PPO, Learner, Settings, Tensors
 
 CHUNK = 2000  # control steps between two looks at the clock
 # Of the settings, those that a record's command names where they are not the default.
-OPTIONS = "algorithm", "target_entropy", "action_repeat", "batch_size", "n_steps", "discount"
+OPTIONS = "algorithm", "target_entropy", "action_repeat", "batch_size", "n_steps", "discount", "eval_every"
 
 
 def save_policy(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
@@ -142,6 +142,7 @@ def command(settings: Settings, out: Path) -> str:
 def _record(learner: Learner, out: Path) -> dict[str, str]:
     """The metadata of the learner's actor."""
     settings, before = learner.settings, learner.before
+    used = {**dataclasses.asdict(settings), **(PPO if settings.algorithm == "ppo" else {})}
     commands = [*json.loads(before.get("before", "[]")), before["command"]] if "command" in before else []
     return {
         "env": settings.env,
@@ -152,7 +153,7 @@ def _record(learner: Learner, out: Path) -> dict[str, str]:
         "algorithm": settings.algorithm.upper(),
         "steps": str(int(before.get("steps", 0)) + learner.steps),
         "seed": str(settings.seed),
-        "settings": json.dumps({**dataclasses.asdict(settings), "start": Path(settings.start).name}),
+        "settings": json.dumps({**used, "start": Path(settings.start).name}),
         "versions": json.dumps({name: version(name) for name in ("sbx-rl", "jax", "mujoco", "dm_control")}),
         "command": command(settings, out),
         "before": json.dumps(commands),  # those that made what it began with, in order

@@ -1,0 +1,101 @@
+"""Many copies of a task in one call of MuJoCo, and the training that steps them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_experts import same_states
+
+from distractor_data import policies
+from distractor_data.envs.suite import flatten
+from distractor_data.errors import DmaskError
+from distractor_data.policies import checkpoint, evaluate, learner, train
+
+pytest.importorskip("sbx")
+import mujoco
+
+from distractor_data.policies import batch
+
+
+@pytest.mark.parametrize("env", batch.TASKS)
+def test_copies_do_what_as_many_of_the_suites_environments_do(env: str) -> None:
+    copies = batch.BatchEnv(env, 4, 1, seed=0)
+    policy, rng = evaluate.open_policy("expert", env), np.random.default_rng(0)
+    states = copies.reset()
+    tasks = [evaluate.load_task(env, 0) for _ in range(copies.num_envs)]
+    for task, state in zip(tasks, copies._states, strict=True):
+        task.reset()
+        with task.physics.reset_context():
+            mujoco.mj_setState(copies._model, task.physics.data.ptr, state, batch._STATE)
+    total, copies._ages = 0.0, np.zeros(4)
+    for _ in range(150):
+        actions = np.stack([policy.act(state, rng) for state in states])
+        states, rewards, _, _ = copies.step(actions)
+        theirs = [evaluate.task_action(tasks[0].action_spec(), action) for action in actions]
+        steps = [task.step(action) for task, action in zip(tasks, theirs, strict=True)]
+        np.testing.assert_allclose(states, [flatten(step.observation) for step in steps], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(rewards, [step.reward for step in steps], rtol=0, atol=1e-5)
+        total += rewards.sum()
+    assert total > 10  # there was something to compare
+
+
+def test_the_copies_episodes_have_the_suites_length_and_do_not_end_together() -> None:
+    copies = batch.BatchEnv("cheetah-run", 8, repeat=4, seed=0)
+    copies.reset()
+    length, ended = evaluate.STEPS // 4, []
+    for step in range(2 * length):
+        states, _, ends, infos = copies.step(np.zeros((8, *copies.action_space.shape)))
+        ended += [(copy, step) for copy in np.flatnonzero(ends)]
+        for copy in np.flatnonzero(ends):
+            assert infos[copy]["TimeLimit.truncated"]
+            assert np.abs(infos[copy]["terminal_observation"] - states[copy]).max() > 0  # a new episode began
+    firsts, seconds = ended[:8], ended[8:]
+    assert len({step for _, step in firsts}) > 1
+    assert {(copy, step + length) for copy, step in firsts} == set(seconds)
+
+
+def test_repeated_actions_earn_each_steps_reward() -> None:
+    once, thrice = (batch.BatchEnv("cheetah-run", 2, repeat, seed=0) for repeat in (1, 3))
+    np.testing.assert_array_equal(once.reset(), thrice.reset())
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        action = rng.uniform(-1, 1, (2, 6))
+        singles = [once.step(action) for _ in range(3)]
+        states, rewards, _, _ = thrice.step(action)
+        np.testing.assert_array_equal(states, singles[-1][0])
+        np.testing.assert_allclose(rewards, sum(single[1] for single in singles), atol=1e-6)
+
+
+@pytest.mark.parametrize(("env", "start"), [("hopper-hop", "expert"), ("cartpole-balance", "")])
+def test_ppo_goes_on_from_an_actor_and_its_training_comes_back_whole(env: str, start: str, tmp_path: Path) -> None:
+    rollout = learner.PPO["n_steps"] * learner.PPO_ENVS
+    settings = learner.Settings(
+        env, algorithm="ppo", start=start, action_repeat=1, steps=2 * rollout, eval_every=rollout,
+        warmup=0, critic_first=rollout, eval_episodes=1, final_episodes=1,
+    )  # fmt: skip
+    out = tmp_path / f"{env}-expert.safetensors"
+    train.train(settings, out, tmp_path / "state")
+    kept = [policies.read(path) for path in sorted((tmp_path / "state").glob("actor-*.safetensors"))]
+    layers = [name for name in kept[0][0] if name.startswith("layers.")]
+    if start:  # whose actor waits until the critic has learnt
+        before, record = policies.read(policies.file_of(start, env))
+        assert [int(metadata["steps"]) - int(record["steps"]) for _, metadata in kept] == [rollout, 2 * rollout]
+        for name in layers:
+            np.testing.assert_array_equal(kept[0][0][name], before[name], err_msg=name)
+    assert all(np.abs(kept[1][0][name] - kept[0][0][name]).max() > 0 for name in layers)
+    assert kept[1][1]["algorithm"] == "PPO"
+    again = learner.Learner(settings)
+    checkpoint.restore(tmp_path / "state" / "state.npz", again)
+    assert again.steps == 2 * rollout
+    checkpoint.save(tmp_path / "again.npz", again)
+    same_states(tmp_path / "state" / "state.npz", tmp_path / "again.npz")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"curriculum": True}, {"batch_size": 64}, {"n_steps": 5}, {"target_entropy": -1}]
+)
+def test_ppo_refuses_what_it_does_not_have(changes: dict[str, int]) -> None:
+    with pytest.raises(DmaskError, match=f"--{next(iter(changes)).replace('_', '-')} is not for --algorithm ppo"):
+        learner.Settings("hopper-hop", algorithm="ppo", **changes)  # type: ignore[arg-type]
