@@ -1,4 +1,4 @@
-"""Many copies of a task in one call of MuJoCo: 10 to 20 times the steps of as many of the suite's environments.
+"""Many copies of a task in one call of MuJoCo: several times the steps of as many of the suite's environments.
 
 What costs time there is Python, not the simulator. Here `mujoco.rollout` steps all bodies in C, and the suite's own
 observation and reward see all of them at once: arrays whose last axis is the copy, in place of one body's numbers.
@@ -15,7 +15,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 from mujoco import rollout
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv
 
 from distractor_data.envs.suite import flatten
 from distractor_data.policies.evaluate import STEPS, load_task, task_action
@@ -143,25 +143,3 @@ class BatchEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """Copies are not wrapped."""
         return [False] * self.num_envs
-
-
-class Squashed(VecEnvWrapper):
-    """The tanh of an actor's outputs as actions, for algorithms that clip, and rewards times `scale`."""
-
-    def __init__(self, envs: VecEnv, scale: float) -> None:
-        # The library asks for bounds; beyond 10 the tanh is 1.
-        super().__init__(envs, action_space=gym.spaces.Box(-10, 10, envs.action_space.shape, np.float32))
-        self._scale = scale
-
-    def reset(self) -> Any:
-        """As the wrapped ones."""
-        return self.venv.reset()
-
-    def step_async(self, actions: np.ndarray) -> None:
-        """Actions (count, size), before the tanh."""
-        self.venv.step_async(np.tanh(actions))
-
-    def step_wait(self) -> Any:
-        """As the wrapped ones, with the rewards scaled."""
-        states, rewards, ends, infos = self.venv.step_wait()
-        return states, self._scale * rewards, ends, infos
