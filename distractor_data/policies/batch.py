@@ -42,15 +42,10 @@ class Named:
 class Bodies:
     """What a task sees in place of its physics: the suite's own methods on the arrays of all copies."""
 
-    def __init__(self, kind: type, state: np.ndarray, heights: np.ndarray, sensors: np.ndarray, model: Any) -> None:
+    def __init__(self, kind: type, state: np.ndarray, positions: Named, sensors: Named, model: Any) -> None:
         self._kind = kind
         self.data = SimpleNamespace(qpos=state[:, 1 : 1 + model.nq].T, qvel=state[:, 1 + model.nq :].T)
-        bodies = {model.body(index).name: index for index in range(model.nbody)}
-        sensors_of = map(model.sensor, range(model.nsensor))
-        rows = {sensor.name: slice(int(sensor.adr[0]), int(sensor.adr[0] + sensor.dim[0])) for sensor in sensors_of}
-        self.named = SimpleNamespace(
-            data=SimpleNamespace(xipos=Named(np.moveaxis(heights, 0, -1), bodies), sensordata=Named(sensors.T, rows))
-        )
+        self.named = SimpleNamespace(data=SimpleNamespace(xipos=positions, sensordata=sensors))
 
     def __getattr__(self, name: str) -> Any:
         return functools.partial(getattr(self._kind, name), self)
@@ -68,10 +63,12 @@ class BatchEnv(VecEnv):
         self._physics = self._task.physics
         self._model = self._physics.model.ptr
         self._data = mujoco.MjData(self._model)
+        self._body_rows = {self._model.body(index).name: index for index in range(self._model.nbody)}
+        sensors = map(self._model.sensor, range(self._model.nsensor))
+        self._sensor_rows = {s.name: slice(int(s.adr[0]), int(s.adr[0] + s.dim[0])) for s in sensors}
         self._bounds = self._task.action_spec()
-        self._rng = np.random.default_rng(seed)
         self._states = np.zeros((count, mujoco.mj_stateSize(self._model, _STATE)))
-        self._ages = self._rng.integers(STEPS // repeat, size=count)
+        self._ages = np.random.default_rng(seed).integers(STEPS // repeat, size=count)
         self._actions = np.zeros((count, *self._bounds.shape))
         size = flatten(self._task.reset().observation).size
         spaces = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32), gym.spaces.Box(-1, 1, self._bounds.shape)
@@ -123,7 +120,8 @@ class BatchEnv(VecEnv):
             self._data.qpos = state[1 : 1 + self._model.nq]
             mujoco.mj_kinematics(self._model, self._data)
             positions[copy] = self._data.xipos
-        return Bodies(type(self._physics), self._states, positions, seen, self._model)
+        named = Named(np.moveaxis(positions, 0, -1), self._body_rows), Named(seen.T, self._sensor_rows)
+        return Bodies(type(self._physics), self._states, *named, self._model)
 
     def close(self) -> None:
         """Nothing is open."""
