@@ -131,12 +131,12 @@ class BatchEnv(VecEnv):
         return [None] * self.num_envs
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Copies have no attributes of their own."""
-        raise NotImplementedError
+        """Copies have no attributes of their own: raises `AttributeError`."""
+        raise AttributeError(f"copies have no {attr_name}")
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Copies have no methods of their own."""
-        raise NotImplementedError
+        """Copies have no methods of their own: raises `AttributeError`."""
+        raise AttributeError(f"copies have no {method_name}")
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """Copies are not wrapped."""
