@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,13 @@ def test_training_learns_and_its_metadata_is_what_evaluation_measures(trained: P
     assert float(metadata["return_mean"]) == pytest.approx(measured.mean(), abs=0.01)
     assert float(metadata["return_std"]) == pytest.approx(measured.std(), abs=0.01)
     assert metadata["command"].startswith("dmask expert train --env cartpole-balance")
+
+
+def test_training_leaves_nothing_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sbx")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    learner.Learner(TINY).learn(20)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_medium_level_is_an_earlier_actor_of_about_half_of_the_return(trained: Path) -> None:

@@ -142,12 +142,15 @@ class Learner:
     """
 
     def __init__(self, settings: Settings, begun: int = 0) -> None:
+        from stable_baselines3.common.logger import Logger
+
         from distractor_data.policies.environments import make_envs  # which needs the extra's packages
 
         self.settings = settings
         self.curriculum = Curriculum(settings.env) if settings.curriculum else None
         self.envs = make_envs(settings, begun, self.curriculum)
         self.model = make_model(settings, self.envs)
+        self.model.set_logger(Logger(None, []))  # the library's own makes a temporary folder at every `learn`
         self.average = self.actor_tensors()
         self.before: dict[str, str] = {}
 
