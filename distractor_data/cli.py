@@ -203,6 +203,9 @@ def expert_train(
     batch_size: Annotated[int, typer.Option(help="Transitions of a gradient step.")] = 128,
     n_steps: Annotated[int, typer.Option(help="Rewards of a return before the critics' estimate, in actions.")] = 3,
     discount: Annotated[float, typer.Option(help="Of the reward of the next action.")] = 0.99,
+    episode_steps: Annotated[
+        int, typer.Option(help="Control steps of a training's episode: fewer for more beginnings.")
+    ] = 1000,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training that was interrupted.")] = False,
     eval_every: Annotated[int, typer.Option(help="Control steps between two evaluations.")] = 50_000,
     state: Annotated[
@@ -228,6 +231,7 @@ def expert_train(
         batch_size=batch_size,
         n_steps=n_steps,
         discount=discount,
+        episode_steps=episode_steps,
         eval_every=eval_every,
     )
     with terminal.step_progress(settings.env, steps) as (report, progress):

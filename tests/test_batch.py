@@ -16,7 +16,7 @@ from distractor_data.policies import checkpoint, evaluate, learner, train
 pytest.importorskip("sbx")
 import mujoco
 
-from distractor_data.policies import batch
+from distractor_data.policies import batch, environments
 
 
 @pytest.mark.parametrize("env", batch.TASKS)
@@ -56,6 +56,21 @@ def test_the_copies_episodes_have_the_suites_length_and_do_not_end_together() ->
     assert {(copy, step + length) for copy, step in firsts} == set(seconds)
 
 
+@pytest.mark.parametrize("env", ["cheetah-run", "cartpole-balance"])
+def test_a_trainings_episodes_have_the_length_that_was_asked_for(env: str) -> None:
+    settings = learner.Settings(env, algorithm="ppo", action_repeat=3, episode_steps=60)
+    envs = environments.make_envs(settings, 0)
+    envs.reset()
+    ended: dict[int, list[int]] = {}
+    for step in range(45):
+        _, _, ends, infos = envs.step(np.zeros((envs.num_envs, *envs.action_space.shape)))
+        assert all(infos[copy]["TimeLimit.truncated"] for copy in np.flatnonzero(ends))  # the return goes on
+        for copy in np.flatnonzero(ends):
+            ended.setdefault(copy, []).append(step)
+    assert len(ended) == envs.num_envs
+    assert {length for steps in ended.values() for length in np.diff(steps)} == {20}
+
+
 def test_repeated_actions_earn_each_steps_reward() -> None:
     once, thrice = (batch.BatchEnv("cheetah-run", 2, repeat, seed=0) for repeat in (1, 3))
     np.testing.assert_array_equal(once.reset(), thrice.reset())
@@ -69,8 +84,11 @@ def test_repeated_actions_earn_each_steps_reward() -> None:
 
 
 @pytest.mark.parametrize(("env", "start"), [("hopper-hop", "expert"), ("cartpole-balance", "")])
-def test_ppo_goes_on_from_an_actor_and_its_training_comes_back_whole(env: str, start: str, tmp_path: Path) -> None:
-    rollout = learner.PPO["n_steps"] * learner.PPO_ENVS
+def test_ppo_goes_on_from_an_actor_and_its_training_comes_back_whole(
+    env: str, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(learner.PPO, "n_steps", 64)  # less to do
+    rollout = 64 * learner.PPO_ENVS
     settings = learner.Settings(
         env, algorithm="ppo", start=start, action_repeat=1, steps=2 * rollout, eval_every=rollout,
         warmup=0, critic_first=rollout, eval_episodes=1, final_episodes=1,

@@ -54,12 +54,12 @@ class Bodies:
 class BatchEnv(VecEnv):
     """`count` copies of a task of `TASKS` on flat states, each action in [-1, 1] applied `repeat` times.
 
-    Episodes have the suite's length and initial states; the first ones are cut at random, so that they do not all
-    end at once.
+    Episodes have the suite's initial states and `steps` control steps; the first ones are cut at random, so that they
+    do not all end at once.
     """
 
-    def __init__(self, env: str, count: int, repeat: int, seed: int) -> None:
-        self._task, self._repeat = load_task(env, seed), repeat
+    def __init__(self, env: str, count: int, repeat: int, seed: int, steps: int = STEPS) -> None:
+        self._task, self._repeat, self._length = load_task(env, seed), repeat, steps // repeat
         self._physics = self._task.physics
         self._model = self._physics.model.ptr
         self._data = mujoco.MjData(self._model)
@@ -68,7 +68,7 @@ class BatchEnv(VecEnv):
         self._sensor_rows = {s.name: slice(int(s.adr[0]), int(s.adr[0] + s.dim[0])) for s in sensors}
         self._bounds = self._task.action_spec()
         self._states = np.zeros((count, mujoco.mj_stateSize(self._model, _STATE)))
-        self._ages = np.random.default_rng(seed).integers(STEPS // repeat, size=count)
+        self._ages = np.random.default_rng(seed).integers(self._length, size=count)
         self._actions = np.zeros((count, *self._bounds.shape))
         size = flatten(self._task.reset().observation).size
         spaces = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32), gym.spaces.Box(-1, 1, self._bounds.shape)
@@ -96,7 +96,7 @@ class BatchEnv(VecEnv):
         observation = self._task.task.get_observation(bodies)
         states = np.concatenate([np.atleast_2d(observation[key]) for key in sorted(observation)]).T.astype(np.float32)
         self._ages += 1
-        ends = self._ages >= STEPS // self._repeat
+        ends = self._ages >= self._length
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for copy in np.flatnonzero(ends):
             infos[copy] = {"terminal_observation": states[copy].copy(), "TimeLimit.truncated": True}

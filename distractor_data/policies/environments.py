@@ -78,11 +78,15 @@ def make_envs(settings: Settings, start: int, curriculum: Curriculum | None = No
     ppo = settings.algorithm == "ppo"
     envs: VecEnv
     if ppo and settings.env in batch.TASKS:
-        envs = batch.BatchEnv(settings.env, PPO_ENVS, settings.action_repeat, seed(0))
+        envs = batch.BatchEnv(settings.env, PPO_ENVS, settings.action_repeat, seed(0), settings.episode_steps)
     else:
-        make = functools.partial(StateEnv, settings.env, settings.action_repeat, curriculum=curriculum)
+
+        def make(number: int) -> gym.Env:
+            one = StateEnv(settings.env, settings.action_repeat, number, curriculum)
+            return gym.wrappers.TimeLimit(one, settings.episode_steps // settings.action_repeat)
+
         seeds = map(seed, range(PPO_ENVS if ppo else settings.num_envs))
-        envs = DummyVecEnv([functools.partial(make, seed=number) for number in seeds])
+        envs = DummyVecEnv([functools.partial(make, number) for number in seeds])
     if ppo:
         envs = Squashed(envs, 4 * (1 - settings.discount))  # which makes the values of a good actor about 1
     return VecNormalize(envs, norm_reward=False, clip_obs=10.0, gamma=settings.discount)

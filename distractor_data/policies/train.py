@@ -20,11 +20,20 @@ from distractor_data import policies, storage
 from distractor_data.errors import DmaskError
 from distractor_data.policies import checkpoint
 from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns
-from distractor_data.policies.learner import PPO, Learner, Settings, Tensors
+from distractor_data.policies.learner import PPO, PPO_ENVS, PPO_RATES, Learner, Settings, Tensors
 
 CHUNK = 2000  # control steps between two looks at the clock
 # Of the settings, those that a record's command names where they are not the default.
-OPTIONS = "algorithm", "target_entropy", "action_repeat", "batch_size", "n_steps", "discount", "eval_every"
+OPTIONS = (
+    "algorithm",
+    "target_entropy",
+    "action_repeat",
+    "batch_size",
+    "n_steps",
+    "discount",
+    "episode_steps",
+    "eval_every",
+)
 
 
 def save_policy(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
@@ -142,7 +151,8 @@ def command(settings: Settings, out: Path) -> str:
 def _record(learner: Learner, out: Path) -> dict[str, str]:
     """The metadata of the learner's actor."""
     settings, before = learner.settings, learner.before
-    used = {**dataclasses.asdict(settings), **(PPO if settings.algorithm == "ppo" else {})}
+    ppo = {**PPO, "num_envs": PPO_ENVS, "learning_rate": PPO_RATES}
+    used = {**dataclasses.asdict(settings), **(ppo if settings.algorithm == "ppo" else {})}
     commands = [*json.loads(before.get("before", "[]")), before["command"]] if "command" in before else []
     return {
         "env": settings.env,
