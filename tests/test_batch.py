@@ -71,6 +71,12 @@ def test_a_trainings_episodes_have_the_length_that_was_asked_for(env: str) -> No
     assert {length for steps in ended.values() for length in np.diff(steps)} == {20}
 
 
+@pytest.mark.parametrize(("steps", "repeat"), [(1, 2), (1001, 1)])
+def test_an_episode_holds_an_action_and_is_not_longer_than_the_suites(steps: int, repeat: int) -> None:
+    with pytest.raises(DmaskError, match=f"--episode-steps is {steps} with --action-repeat {repeat}; give at least"):
+        learner.Settings("hopper-hop", action_repeat=repeat, episode_steps=steps)
+
+
 def test_repeated_actions_earn_each_steps_reward() -> None:
     once, thrice = (batch.BatchEnv("cheetah-run", 2, repeat, seed=0) for repeat in (1, 3))
     np.testing.assert_array_equal(once.reset(), thrice.reset())

@@ -66,8 +66,9 @@ class Settings:
         for field in ("steps", "eval_every", "action_repeat", "batch_size", "n_steps", "episode_steps"):
             if getattr(self, field) < 1:
                 raise DmaskError(f"--{field.replace('_', '-')} is {getattr(self, field)}; give at least 1")
-        if self.episode_steps > STEPS:
-            raise DmaskError(f"--episode-steps is {self.episode_steps}; give at most {STEPS}")
+        if not self.action_repeat <= self.episode_steps <= STEPS:
+            odd_steps = f"--episode-steps is {self.episode_steps} with --action-repeat {self.action_repeat}"
+            raise DmaskError(f"{odd_steps}; give at least the repeat and at most {STEPS}")
         if self.seed < 0:
             raise DmaskError(f"--seed is {self.seed}; give a number of at least 0")
         if not 0 < self.discount < 1:
