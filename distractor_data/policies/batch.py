@@ -2,7 +2,7 @@
 
 What costs time there is Python, not the simulator. Here `mujoco.rollout` steps all bodies in C, and the suite's own
 observation and reward see all of them at once: arrays whose last axis is the copy, in place of one body's numbers.
-That works for tasks that ask for no more than their bodies' heights, speeds and contacts (`TASKS`).
+That works for tasks that ask for no more than their bodies' places, directions, speeds and contacts (`TASKS`).
 """
 
 from __future__ import annotations
@@ -20,35 +20,42 @@ from stable_baselines3.common.vec_env import VecEnv
 from distractor_data.envs.suite import flatten
 from distractor_data.policies.evaluate import STEPS, load_task, task_action
 
-TASKS = "cheetah-run", "hopper-hop"
+TASKS = "cheetah-run", "hopper-hop", "walker-run"
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
-_AXES = {"x": 0, "y": 1, "z": 2}
+_AXES = {"x": 0, "y": 1, "z": 2, "xx": 0, "xz": 2, "zz": 8}  # of a position, or of a rotation's nine numbers
+_PLACES = "xipos", "xpos", "xmat"  # what the tasks read of a body's place
 
 
 class Named:
     """Rows of an array by the names that `physics.named.data` gives them; the last axis is the copy."""
 
     def __init__(self, rows: np.ndarray, names: dict[str, Any]) -> None:
-        self._rows, self._names = rows, names
+        self.rows, self._names = rows, names
 
     def __getitem__(self, key: Any) -> np.ndarray:
         if isinstance(key, list):
             return np.concatenate([self[name] for name in key])
         name, *axis = key if isinstance(key, tuple) else (key,)
-        row = self._rows[self._names[name]]
+        row = self.rows[self._names[name]]
         return row[_AXES[axis[0]]] if axis else row
 
 
 class Bodies:
     """What a task sees in place of its physics: the suite's own methods on the arrays of all copies."""
 
-    def __init__(self, kind: type, state: np.ndarray, positions: Named, sensors: Named, model: Any) -> None:
+    def __init__(self, kind: type, state: np.ndarray, named: dict[str, Named], model: Any) -> None:
         self._kind = kind
         self.data = SimpleNamespace(qpos=state[:, 1 : 1 + model.nq].T, qvel=state[:, 1 + model.nq :].T)
-        self.named = SimpleNamespace(data=SimpleNamespace(xipos=positions, sensordata=sensors))
+        self.named = SimpleNamespace(data=SimpleNamespace(**named))
 
     def __getattr__(self, name: str) -> Any:
         return functools.partial(getattr(self._kind, name), self)
+
+    def orientations(self) -> np.ndarray:
+        """The walker's, (2 (bodies - 1), copies): its own flattens all of an array, the copies with it."""
+        rotations = self.named.data.xmat
+        pairs = [rotations.rows[1:, _AXES[axis]] for axis in ("xx", "xz")]
+        return np.stack(pairs, axis=1).reshape(-1, pairs[0].shape[-1])
 
 
 class BatchEnv(VecEnv):
@@ -115,13 +122,15 @@ class BatchEnv(VecEnv):
         for sensor in np.flatnonzero(forces):
             row = slice(adr := self._model.sensor_adr[sensor], adr + self._model.sensor_dim[sensor])
             seen[:, row] = sensors[:, substeps - 1, row]
-        positions = np.empty((self.num_envs, *self._data.xipos.shape))
+        places = {name: np.empty((*getattr(self._data, name).shape, self.num_envs)) for name in _PLACES}
         for copy, state in enumerate(self._states):
             self._data.qpos = state[1 : 1 + self._model.nq]
             mujoco.mj_kinematics(self._model, self._data)
-            positions[copy] = self._data.xipos
-        named = Named(np.moveaxis(positions, 0, -1), self._body_rows), Named(seen.T, self._sensor_rows)
-        return Bodies(type(self._physics), self._states, *named, self._model)
+            for name, rows in places.items():
+                rows[..., copy] = getattr(self._data, name)
+        named = {name: Named(rows, self._body_rows) for name, rows in places.items()}
+        named["sensordata"] = Named(seen.T, self._sensor_rows)
+        return Bodies(type(self._physics), self._states, named, self._model)
 
     def close(self) -> None:
         """Nothing is open."""
