@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -110,11 +111,26 @@ def test_ppo_goes_on_from_an_actor_and_its_training_comes_back_whole(
             np.testing.assert_array_equal(kept[0][0][name], before[name], err_msg=name)
     assert all(np.abs(kept[1][0][name] - kept[0][0][name]).max() > 0 for name in layers)
     assert kept[1][1]["algorithm"] == "PPO"
+    recorded = json.loads(kept[1][1]["settings"])
+    assert recorded["n_steps"] == 64
+    assert {"buffer", "updates", "target_entropy", "curriculum"}.isdisjoint(recorded)  # which PPO doesn't have
     again = learner.Learner(settings)
     checkpoint.restore(tmp_path / "state" / "state.npz", again)
     assert again.steps == 2 * rollout
     checkpoint.save(tmp_path / "again.npz", again)
     same_states(tmp_path / "state" / "state.npz", tmp_path / "again.npz")
+
+
+@pytest.mark.parametrize("algorithm", learner.ALGORITHMS)
+def test_an_actor_waits_until_its_algorithms_critics_have_learnt(algorithm: str) -> None:
+    settings = learner.Settings("cartpole-balance", algorithm=algorithm, start="expert.safetensors")
+    training = learner.Learner(settings)
+    first, rates = settings.warmup + learner.CRITIC_FIRST[algorithm], []
+    for steps in (first - settings.action_repeat, first):
+        training.model.num_timesteps = steps // settings.action_repeat
+        training.set_phase()
+        rates.append(training.model.lr_schedule(1.0))
+    assert rates[0] == 0 < rates[1]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from distractor_data import policies, storage
 from distractor_data.errors import DmaskError
 from distractor_data.policies import checkpoint
 from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns
-from distractor_data.policies.learner import PPO, PPO_ENVS, PPO_RATES, Learner, Settings, Tensors
+from distractor_data.policies.learner import PPO, PPO_ENVS, PPO_RATES, UNUSED, Learner, Settings, Tensors
 
 CHUNK = 2000  # control steps between two looks at the clock
 # Of the settings, those that a record's command names where they are not the default.
@@ -151,8 +151,10 @@ def command(settings: Settings, out: Path) -> str:
 def _record(learner: Learner, out: Path) -> dict[str, str]:
     """The metadata of the learner's actor."""
     settings, before = learner.settings, learner.before
-    ppo = {**PPO, "num_envs": PPO_ENVS, "learning_rate": PPO_RATES}
-    used = {**dataclasses.asdict(settings), **(ppo if settings.algorithm == "ppo" else {})}
+    used = dataclasses.asdict(settings)
+    if settings.algorithm == "ppo":
+        used = {name: value for name, value in used.items() if name not in UNUSED}
+        used |= {**PPO, "num_envs": PPO_ENVS, "learning_rate": PPO_RATES}
     commands = [*json.loads(before.get("before", "[]")), before["command"]] if "command" in before else []
     return {
         "env": settings.env,
