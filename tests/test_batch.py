@@ -31,7 +31,7 @@ def test_copies_do_what_as_many_of_the_suites_environments_do(env: str) -> None:
         with task.physics.reset_context():
             mujoco.mj_setState(copies._model, task.physics.data.ptr, state, batch._STATE)
     total, copies._ages = 0.0, np.zeros(4)
-    for _ in range(100):  # after more, a walker multiplies what rounding differs by
+    for _ in range(100 if env == "walker-run" else 150):  # a walker in the end multiplies what rounding differs by
         actions = np.stack([policy.act(state, rng) for state in states])
         states, rewards, _, _ = copies.step(actions)
         theirs = [evaluate.task_action(tasks[0].action_spec(), action) for action in actions]
