@@ -20,10 +20,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from distractor_data.envs.suite import flatten
 from distractor_data.policies.evaluate import STEPS, load_task, task_action
 
-TASKS = "cheetah-run", "hopper-hop", "walker-run"
+# Tasks, and what each reads of its bodies' places beside sensors, positions and velocities of the joints.
+TASKS: dict[str, tuple[str, ...]] = {"cheetah-run": (), "hopper-hop": ("xipos",), "walker-run": ("xpos", "xmat")}
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
 _AXES = {"x": 0, "y": 1, "z": 2, "xx": 0, "xz": 2, "zz": 8}  # of a position, or of a rotation's nine numbers
-_PLACES = "xipos", "xpos", "xmat"  # what the tasks read of a body's place
 
 
 class Named:
@@ -67,6 +67,7 @@ class BatchEnv(VecEnv):
 
     def __init__(self, env: str, count: int, repeat: int, seed: int, steps: int = STEPS) -> None:
         self._task, self._repeat, self._length = load_task(env, seed), repeat, steps // repeat
+        self._places = TASKS[env]
         self._physics = self._task.physics
         self._model = self._physics.model.ptr
         self._data = mujoco.MjData(self._model)
@@ -122,8 +123,8 @@ class BatchEnv(VecEnv):
         for sensor in np.flatnonzero(forces):
             row = slice(adr := self._model.sensor_adr[sensor], adr + self._model.sensor_dim[sensor])
             seen[:, row] = sensors[:, substeps - 1, row]
-        places = {name: np.empty((*getattr(self._data, name).shape, self.num_envs)) for name in _PLACES}
-        for copy, state in enumerate(self._states):
+        places = {name: np.empty((*getattr(self._data, name).shape, self.num_envs)) for name in self._places}
+        for copy, state in enumerate(self._states if places else ()):
             self._data.qpos = state[1 : 1 + self._model.nq]
             mujoco.mj_kinematics(self._model, self._data)
             for name, rows in places.items():

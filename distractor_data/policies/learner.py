@@ -27,7 +27,7 @@ from distractor_data.policies.evaluate import STEPS
 Tensors = dict[str, np.ndarray]
 AVERAGE = {"sac": 40_000, "tqc": 40_000, "ppo": 400_000}  # steps
 # Steps in which a training that begins with an actor learns its critics alone. PPO's critic begins anew and has few
-# gradient steps: with 50,000 hopper-hop lost 4 of 303 at first, and took 2 M steps to make it up.
+# gradient steps: with 50,000 hopper-hop lost 4 of 303 at first, and took 3 M steps to make it up.
 CRITIC_FIRST = {"sac": 50_000, "tqc": 50_000, "ppo": 500_000}
 ALGORITHMS = "sac", "tqc", "ppo"
 # Near the end gradients are mostly noise, so batches are large: with a quarter of that hopper-hop got no further.
@@ -60,7 +60,7 @@ class Settings:
     target_entropy: float = -0.5  # nats a dimension of the action; at -1 walker-run learnt more slowly
     start: str = ""  # begin with the actor of this policy: a .safetensors file, or a shipped level
     warmup: int = 10_000  # steps of random actions at the beginning, or of `start`'s
-    critic_first: int = -1  # steps in which, after those, only the critics learn; -1: as many as `CRITIC_FIRST` says
+    critic_first: int = -1  # steps in which, after those, only `start`'s critics learn; -1: `CRITIC_FIRST`'s number
     buffer: int = 1_000_000  # transitions
     eval_every: int = 50_000
     eval_episodes: int = 20  # for choosing a checkpoint, on other seeds than what is reported; 5 missed rare failures
