@@ -9,7 +9,7 @@ demo: setup gl
 	$(BIN)/python scripts/demo.py
 
 test: setup gl
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: setup gl
 	$(BIN)/python -m pytest -q -m slow
