@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distractor_data import schema, storage
-from distractor_data.errors import DmaskError, nearest
+from distractor_data.errors import DmaskError, NoSplitError, nearest
 from distractor_data.rollout import Episode
 from distractor_data.spec import full_name
 
@@ -159,7 +159,7 @@ def choose(directory: str | Path, env: str | None, split: str, name: str | None 
     if config not in found:
         raise DmaskError(f"{name} has no {config}{nearest(config, found)} (it has {', '.join(found)})")
     if split not in found[config]:
-        raise DmaskError(f"{name} has no split {split!r} of {config} (it has {', '.join(found[config])})")
+        raise NoSplitError(f"{name} has no split {split!r} of {config} (it has {', '.join(found[config])})")
     return schema.root(directory, config, split)
 
 

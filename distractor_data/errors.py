@@ -15,6 +15,10 @@ class DmaskError(Exception):
     """Something the user can mend. The message is one line: what is wrong, then what to do about it."""
 
 
+class NoSplitError(DmaskError):
+    """A dataset that was reached has no such split."""
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """`"; did you mean 'walker-run'?"` for the nearest of `words`, or an empty string."""
     close = get_close_matches(word, list(words), n=1, cutoff=0.5)

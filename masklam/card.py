@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cards.template import fill, read
-from distractor_data import storage
+from distractor_data import schema, storage
+from distractor_data.spec import full_name
 from masklam import report
 from masklam.methods import find
 from masklam.run import CONFIG, Run
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 CARD = "README.md"
 CURVES = "curves.png"
 RECONSTRUCTION = "reconstruction.png"
-PLACES = ("dataset", "backgrounds")  # settings that may be folders of one machine
+PLACES = ("dataset", "backgrounds", "reference")  # settings that may be folders of one machine
 
 
 def text(run: Run, name: str | None = None, published: str = "") -> str:
@@ -29,7 +30,8 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
 
     config = storage.read_json(run.folder / CONFIG)
     training, parts = config["training"], config.get("parts", [])
-    row, found, data = find(training["method"]), list(report.measures(run.results())), run.dataset()
+    row, results, data, env = find(training["method"]), run.results(), run.dataset(), full_name(training["env"])
+    found = list(report.measures(results))
     hub_name = data["name"] if data["revision"] else None
     metadata = ModelCardData(
         library_name="dmask",
@@ -38,7 +40,7 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
         tags=["latent-action-models", "masklam", training["method"]],
         datasets=[hub_name] if hub_name else None,
         model_name=(name or run.folder.resolve().name).rpartition("/")[2] if found else None,
-        eval_results=eval_results(found, training["env"], data) or None,
+        eval_results=eval_results(found, env, data) or None,
     )
     return fill(
         "model",
@@ -46,13 +48,17 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
         [published, read(run.folder / CARD)],
         method=training["method"],
         title=row.title,
-        env=training["env"],
+        env=env,
         dataset=data["name"],
         url=f"https://huggingface.co/datasets/{hub_name}" if hub_name else None,
         revision=data["revision"],
         parts=", ".join(parts),
         part_names=parts,
         measures=found,
+        remarks=report.remarks(results),
+        sees=training.get("image_column", schema.IMAGE),
+        clean=training.get("image_column") == schema.IMAGE_CLEAN,
+        reference=results.get("reference", {}).get("run"),
         curves=CURVES if report.curves(run.metrics(), run.folder / CURVES) else None,
         reconstruction=RECONSTRUCTION if (run.folder / RECONSTRUCTION).exists() else None,
         name=name or str(run.folder),

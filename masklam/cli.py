@@ -9,7 +9,7 @@ import typer
 
 from distractor_data.errors import run_cli
 from distractor_data.options import DryRun, Private, Revision, Tag, Token
-from distractor_data.spec import DEFAULT_DIR
+from distractor_data.spec import DEFAULT_DIR, full_name
 
 app = typer.Typer(
     help="Train, probe and publish latent action models.",
@@ -38,7 +38,7 @@ def train(
         bool, typer.Option("--streaming", help="From the Hub, keeping no shard; each process its own")
     ] = False,
     image_column: Annotated[str, typer.Option(help="Column of the images")] = "observation.image",
-    mask_column: Annotated[str, typer.Option(help="Column of the masks")] = "observation.mask",
+    mask_column: Annotated[str, typer.Option(help="Column of the masks [the image column's]")] = "",
     mask_corruption: Annotated[str, typer.Option(help="dilate:PIXELS, erode:PIXELS or noise:SHARE")] = "",
     held_out: Annotated[float, typer.Option(help="Share of the episodes that only reports see")] = 0.1,
     label_fraction: Annotated[float, typer.Option(help="Of the episodes, for methods that see labels")] = 0.025,
@@ -70,11 +70,12 @@ def train(
     probe_every: Annotated[int, typer.Option(help="Steps between probes")] = 2000,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 500,
     eval_episodes: Annotated[int, typer.Option(help="Rollouts a split and budget; 0 skips them")] = 5,
+    reference: Annotated[str, typer.Option(help="Run of bc on all true actions, to normalise returns by")] = "",
     backgrounds: Annotated[str, typer.Option(help="Videos of the rollouts: those of the dataset")] = "",
 ) -> None:
     """Train a method's stages, one after the other, and measure what it learnt."""
     options = dict(locals())
-    folder = options.pop("out") or f"runs/{method}-{env}-{seed}"
+    folder = options.pop("out") or f"runs/{method}-{full_name(env)}-{seed}"
     place, store = options.pop("device"), options.pop("cache")
     from accelerate import PartialState
 

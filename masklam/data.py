@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 from distractor_data import dataset, schema, storage
 from distractor_data.errors import DmaskError
+from distractor_data.masks.corrupt import Corruption
+from distractor_data.masks.corrupt import corrupt as degrade
 
 _FORMAT = "1"  # of the cached arrays; part of their key
 
@@ -224,27 +226,30 @@ def _values(column: pa.Array, name: str) -> np.ndarray:
 
 
 def corrupt(frames: Frames, how: str, seed: int) -> Frames:
-    """Frames whose masks are made worse: `dilate:PIXELS`, `erode:PIXELS` or `noise:SHARE` of pixels flipped."""
-    kind, _, amount = how.partition(":")
-    try:
-        strength = float(amount)
-    except ValueError as error:
-        raise DmaskError(f"--mask-corruption {how!r}: give dilate:PIXELS, erode:PIXELS or noise:SHARE") from error
-    if kind not in ("dilate", "erode", "noise"):
-        raise DmaskError(f"--mask-corruption {how!r}: give dilate:PIXELS, erode:PIXELS or noise:SHARE")
+    """Frames whose masks are made worse, as `dmask corrupt-masks` does it; `how` is as `corruption` reads it."""
+    degradation = corruption(how)
     assert frames.mask is not None
     packed = torch.empty_like(frames.mask)
     for number, index in enumerate(torch.arange(len(packed)).split(_CHUNK)):
-        mask = frames.masks(index)
-        size = 2 * int(strength) + 1
-        if kind == "dilate":
-            mask = F.max_pool2d(mask, size, 1, size // 2)
-        elif kind == "erode":
-            mask = -F.max_pool2d(-mask, size, 1, size // 2)
-        else:
-            mask = (mask - (torch.rand(mask.shape, generator=generator(seed, 2, number)) < strength).float()).abs()
-        packed[index] = torch.from_numpy(np.packbits(mask.flatten(1).bool().numpy(), axis=1))
+        masks = frames.masks(index)[:, 0].numpy() > 0  # (B, H, W)
+        worse = degrade(
+            masks, degradation, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, number)))
+        )
+        packed[index] = torch.from_numpy(np.packbits(worse.reshape(len(worse), -1), axis=1))
     return replace(frames, mask=packed)
+
+
+def corruption(how: str) -> Corruption:
+    """What `dilate:PIXELS`, `erode:PIXELS` or `noise:SHARE` does to a mask. Raises `DmaskError` for anything else."""
+    kind, _, amount = how.partition(":")
+    try:
+        if kind == "noise":
+            return Corruption(flip=float(amount))
+        if kind in ("dilate", "erode"):
+            return Corruption(**{kind: int(amount)})
+    except ValueError:
+        pass
+    raise DmaskError(f"--mask-corruption {how!r}: give dilate:PIXELS, erode:PIXELS or noise:SHARE")
 
 
 @dataclass(frozen=True)

@@ -7,31 +7,45 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from distractor_data import dataset, meta, storage
+from distractor_data import dataset, meta, schema, storage
 from distractor_data.engines import cores
-from distractor_data.errors import DmaskError
-from distractor_data.spec import SPLITS, SYNTHETIC, Spec, full_name
-from masklam import probe, stages
+from distractor_data.errors import DmaskError, NoSplitError
+from distractor_data.spec import SPLITS, SYNTHETIC, Spec
+from masklam import stages
 from masklam.data import Frames, normalise
+from masklam.probes import Place, tables, thin
+from masklam.run import Run
 from masklam.stages import Job
 
-GRID = 4  # the background's motion is measured on so many cells a side
+TEST = "out"  # the place of the test split in tables of probes
+
+
+def check(job: Job) -> None:
+    """Raise `DmaskError` now for what the evaluation will lack: the rollouts' videos, a reference that is none."""
+    if "evaluation" in job.settings.todo and job.settings.eval_episodes:
+        rollout_spec(job)
+        if job.settings.reference:
+            reference(job)
 
 
 def measure(job: Job, device: torch.device) -> dict[str, Any]:
-    """All measures of a run, as `results.json` holds them."""
-    results: dict[str, Any] = {}
+    """All measures of a run, as `results.json` holds them.
+
+    `sees` is the column of the images, in the probes and in the rollouts; `missing` names what was not measured.
+    """
+    results: dict[str, Any] = {"sees": job.settings.image_column, "missing": []}
     if "lam" in job.finished:
         results |= probes(job, device)
     if "policy" in job.finished and job.settings.eval_episodes:
-        results |= returns(job, device)
+        found = returns(job, device)
+        results |= found | {"missing": results["missing"] + found["missing"]}
     return results
 
 
@@ -39,51 +53,32 @@ def measure(job: Job, device: torch.device) -> dict[str, Any]:
 
 
 def probes(job: Job, device: torch.device) -> dict[str, Any]:
-    """Linear, MLP and background probes, all fitted on training episodes.
+    """Tables of probes, all fitted on training episodes, and how a codebook is used.
 
     `in`: held-out episodes in front of the training videos; `out`: the test split, in front of others.
     """
-    fit = stages.fitting(job)
-    z, action = stages.latents(job.model, job.frames, fit, device), job.frames.action[fit]
-    fitted: dict[str, Callable[[Tensor], Tensor]] = {
-        "linear_probe": probe.fit(z, action, job.frames.episode[fit]),
-        "mlp_probe": probe.fit_mlp(z, action, job.settings.seed),
-    }
-    masked = job.frames.mask is not None
-    if masked:
-        motion = background_motion(job.frames, fit)
-        fitted["background_probe"] = probe.fit(z, motion, job.frames.episode[fit])
-    places = {"in": (job.frames, job.frames.transitions(job.held))}
-    if has_split(job, "test"):
-        test = stages.load(job.settings, "test", job.cache)
-        places["out"] = (test, test.transitions())
-    results: dict[str, Any] = {name: {} for name in fitted}
-    for place, (frames, t) in places.items():
-        z = stages.latents(job.model, frames, t, device)
-        for name, predict in fitted.items():
-            goal = background_motion(frames, t) if name == "background_probe" else frames.action[t]
-            results[name][place] = probe.nmse(predict(z.to(job.frames.image.device)).to(goal.device), goal)
+    places = {"in": Place(job.frames, thin(job.frames.transitions(job.held)))}
+    if (test := load_test(job)) is not None:
+        places[TEST] = Place(test, thin(test.transitions()))
+    results = tables(
+        lambda frames, t, later: stages.latents(job.model, frames, t, device, later),
+        Place(job.frames, stages.fitting(job)),
+        places,
+        job.settings.seed,
+    )
+    if test is None:
+        results["missing"].append("probes on the test split: the dataset has none")
+    if (used := stages.codes(job, device)) is not None:
+        results["codes"] = used
     return results
 
 
-def has_split(job: Job, split: str) -> bool:
-    """Whether the dataset has a split of the run's environment."""
+def load_test(job: Job) -> Frames | None:
+    """The test split; None where the dataset says that it has none. Raises `DmaskError` where it can't be read."""
     try:
-        dataset.locate(job.settings.dataset, full_name(job.settings.env), split, frames=False)
-    except DmaskError:
-        return False
-    return True
-
-
-def background_motion(frames: Frames, t: Tensor) -> Tensor:
-    """How the grey value off the agent changes from t to t + 1, by cells of a grid; (M,) → (M, 16)."""
-    found = []
-    for index in t.split(1024):
-        change = (frames.observations(index + 1) - frames.observations(index)).mean(1, keepdim=True)
-        off = (1 - frames.masks(index)) * (1 - frames.masks(index + 1))
-        share = F.adaptive_avg_pool2d(off, GRID).clamp(min=1e-3)
-        found.append((F.adaptive_avg_pool2d(change * off, GRID) / share).flatten(1))
-    return torch.cat(found)
+        return stages.load(job.settings, "test", job.cache)
+    except NoSplitError:
+        return None
 
 
 # --- returns -------------------------------------------------------------------------------------------------
@@ -92,16 +87,15 @@ def background_motion(frames: Frames, t: Tensor) -> Tensor:
 def returns(job: Job, device: torch.device) -> dict[str, Any]:
     """Returns over rollouts in front of training and of test videos, by number of labelled trajectories.
 
-    `normalised` is the mean over the mean return of the dataset's own episodes, those of the expert.
+    The policy sees what it was trained on: with the clean column, an environment without distractors. `normalised` is
+    the mean over the mean return of the dataset's own episodes, those of the expert; `normalised_bc` over that of
+    `--reference`, behaviour cloning on all true actions in front of the same videos.
     """
-    root = dataset.locate(job.settings.dataset, full_name(job.settings.env), "train", frames=False)
-    record = Spec.from_json(meta.read_record(root)["spec"])
-    spec = replace(record, backgrounds=backgrounds(job, record), policy="random", noise=0.0, seed=record.seed + 1)
-    shards = storage.shards(root, frames=False)
-    expert = float(np.mean(np.concatenate([storage.read_episodes(root, shard)["return"] for shard in shards])))
     budgets = job.budgets if job.row.latent else [len(job.labelled())]
     if job.row.latent and "decoder" not in job.finished:
-        return {}
+        return {"missing": ["returns: the action decoders are not trained"]}
+    spec, expert = rollout_spec(job), expert_return(job)
+    cloned = reference(job) if job.settings.reference else {}
     found: dict[str, Any] = {}
     for split in SPLITS:
         for budget in budgets:
@@ -112,9 +106,71 @@ def returns(job: Job, device: torch.device) -> dict[str, Any]:
             each = rollouts(
                 act, replace(spec, split=split), job.settings.eval_episodes, job.settings.frame_stack, device
             )
-            normalised = float(np.mean(each)) / expert
-            found.setdefault(split, {})[str(budget)] = {"returns": each, "normalised": normalised}
-    return {"returns": found, "expert_return": expert}
+            found.setdefault(split, {})[str(budget)] = {
+                "returns": each,
+                "normalised": ratio(each, expert),
+                **({"normalised_bc": ratio(each, cloned[split])} if cloned else {}),
+            }
+    nothing = [f"the {name} return is {value:g}" for name, value in [("expert's", expert)] if not value > 0]
+    nothing += [f"the reference's {split} return is {value:g}" for split, value in cloned.items() if not value > 0]
+    return {
+        "returns": found,
+        "expert_return": expert,
+        "training_episodes": len(job.training),
+        **({"reference": {"run": Path(job.settings.reference).resolve().name, "returns": cloned}} if cloned else {}),
+        "missing": [f"normalised return: {reason}" for reason in nothing],
+    }
+
+
+def ratio(returns: list[float], of: float) -> float | None:
+    """The mean return over another; None where there is nothing to divide by."""
+    return float(np.mean(returns)) / of if of > 0 else None
+
+
+def expert_return(job: Job) -> float:
+    """Mean return of the dataset's own training episodes."""
+    root = dataset.locate(job.settings.dataset, job.settings.env, "train", frames=False)
+    shards = storage.shards(root, frames=False)
+    return float(np.mean(np.concatenate([storage.read_episodes(root, shard)["return"] for shard in shards])))
+
+
+def rollout_spec(job: Job) -> Spec:
+    """The environment of the rollouts: the dataset's, with other seeds, and undistracted for the clean column."""
+    root = dataset.locate(job.settings.dataset, job.settings.env, "train", frames=False)
+    record = meta.read_spec(root)
+    if job.settings.image_column == schema.IMAGE_CLEAN:
+        record = replace(record, difficulty="clean", backgrounds=SYNTHETIC, backgrounds_digest="")
+    return replace(
+        record, backgrounds=backgrounds(job, record), clean=False, policy="random", noise=0.0, seed=record.seed + 1
+    )
+
+
+def reference(job: Job) -> dict[str, float]:
+    """Mean return by split of the run `--reference`: behaviour cloning on all true actions of the same data.
+
+    Raises `DmaskError` where it is something else.
+    """
+    run = Run(job.settings.reference)
+    results = run.results()
+    returns = results.get("returns")
+    if not returns or "training_episodes" not in results:
+        raise DmaskError(f"--reference {run.folder} holds no returns; give a `bc` run and evaluate it first")
+    budgets = {int(budget) for each in returns.values() for budget in each}
+    ours = {
+        "method": "bc",
+        "env": job.settings.env,
+        "image_column": job.settings.image_column,
+        "data": dataset.identify(job.settings.dataset, job.settings.env)["digest"],
+        "labelled episodes": {results["training_episodes"]},
+    }
+    theirs = {**run.settings(), "data": run.dataset()["digest"], "labelled episodes": budgets}
+    for name, wanted in ours.items():
+        if theirs.get(name) != wanted:
+            raise DmaskError(
+                f"--reference {run.folder}: its {name} is {theirs.get(name)}, not {wanted}; give behaviour cloning "
+                "on all true actions of the same data"
+            )
+    return {split: float(np.mean([each["returns"] for each in found.values()])) for split, found in returns.items()}
 
 
 def backgrounds(job: Job, spec: Spec) -> str:

@@ -73,12 +73,16 @@ class FSQ(nn.Module):
 
     def __init__(self, levels: int = 5) -> None:
         super().__init__()
-        self.reach = (levels - 1) / 2
+        self.size, self.reach = levels, (levels - 1) / 2
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         bounded = torch.tanh(z) * self.reach
         rounded = bounded + (bounded.round() - bounded).detach()  # straight-through
         return rounded / self.reach, z.new_zeros(())
+
+    def codes(self, quantised: Tensor) -> Tensor:
+        """Which level each dimension of a quantised latent action has; (B, d) → (B, d) int64."""
+        return ((quantised + 1) * self.reach).round().long()
 
 
 class VQ(nn.Module):
@@ -86,7 +90,7 @@ class VQ(nn.Module):
 
     def __init__(self, latent_dim: int, codes: int = 64, group: int = 16, commitment: float = 0.25) -> None:
         super().__init__()
-        self.group = min(group, latent_dim)
+        self.size, self.group = codes, min(group, latent_dim)
         self.commitment = commitment
         self.codebook = nn.Embedding(codes, self.group)
         nn.init.uniform_(self.codebook.weight, -1 / codes, 1 / codes)
@@ -97,6 +101,11 @@ class VQ(nn.Module):
         code = self.codebook(nearest).reshape(z.shape)
         loss = F.mse_loss(code, z.detach()) + self.commitment * F.mse_loss(z, code.detach())
         return z + (code - z).detach(), loss
+
+    def codes(self, quantised: Tensor) -> Tensor:
+        """Which code each group of a quantised latent action is; (B, d) → (B, groups) int64."""
+        parts = quantised.reshape(-1, self.group)
+        return torch.cdist(parts, self.codebook.weight).argmin(1).reshape(len(quantised), -1)
 
 
 class Continuous(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,30 @@ def nmse(prediction: Tensor, y: Tensor) -> dict[str, float | list[float]]:
     variance = y.var(0, unbiased=False)
     each = (error / variance.clamp(min=1e-12)).tolist()
     return {"nmse": float(error.sum() / variance.sum().clamp(min=1e-12)), "per_dimension": each}
+
+
+def constant(z: Tensor) -> float:
+    """Share of the dimensions of z (N, d) that vary by less than a ten-thousandth of z's root mean square."""
+    spread = z.double().std(0, unbiased=False)
+    return float((spread <= 1e-4 * z.double().square().mean().sqrt()).double().mean())
+
+
+def usage(codes: Tensor, size: int) -> dict[str, Any]:
+    """How a codebook of `size` codes is used by codes (N, places), the places of a latent action.
+
+    `used` codes occur anywhere; `perplexity` is exp of the entropy of a place's codes, the mean over places, so that
+    a place which always has the same code counts 1; `latents` is how many different latent actions there are. Below
+    a tenth of the codes (or 1.1) in perplexity the codebook has `collapsed`.
+    """
+    counts = torch.stack([torch.bincount(place, minlength=size) for place in codes.T]).double()  # (places, size)
+    perplexity = float(torch.special.entr(counts / len(codes)).sum(1).exp().mean())
+    return {
+        "codes": size,
+        "used": int((counts.sum(0) > 0).sum()),
+        "perplexity": perplexity,
+        "latents": len(codes.unique(dim=0)),
+        "collapsed": perplexity < max(0.1 * size, 1.1),
+    }
 
 
 def fit_mlp(x: Tensor, y: Tensor, seed: int, steps: int = 1000, batch: int = 512) -> Callable[[Tensor], Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from distractor_data import dataset, hub, storage
 from distractor_data.errors import DmaskError
 from distractor_data.repository import Content, Push, Repository, connect, hub_errors, size_of
+from distractor_data.spec import full_name
 from masklam import card
 from masklam.models import Model
 from masklam.run import CONFIG, WEIGHTS, Run
@@ -35,7 +36,7 @@ def push(
     config = _config(run)
     if data is not None:
         run.save_dataset(_same_data(run, data, config["training"]["env"]))
-    default = f"{config['training']['method']}-{config['training']['env']}"
+    default = f"{config['training']['method']}-{full_name(config['training']['env'])}"
     config["training"] = card.public(config["training"])
     contents: dict[str, Content] = {
         WEIGHTS: run.folder / WEIGHTS,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import storage
+from distractor_data import schema, storage
 
 PLACES = {"in": "held-out episodes, training videos", "out": "test episodes, unseen videos"}
 SPLIT_OF = {"in": "train", "out": "test"}
@@ -19,36 +19,80 @@ PROBES = {
     "background_probe": "background probe NMSE",
 }
 VIDEOS = {"train": "training videos", "test": "unseen videos"}
+CLEAN_PLACES = {"in": "held-out episodes, no distractors", "out": "test episodes, no distractors"}
+CLEAN_VIDEOS = {"train": "training split, no distractors", "test": "test split, no distractors"}
 
 
 @dataclass(frozen=True)
 class Measure:
     """One number that was measured."""
 
-    kind: str  # `nmse`, `return` or `normalised_return`
+    kind: str  # `nmse`, `share`, `codes`, `return`, `normalised_return` or `bc_normalised_return`
     name: str
     where: str
     split: str  # of the dataset, or of the videos behind the rollouts
     value: float
+    control: float | None = None  # of a probe: the same on latents of shuffled pairs
+    budget: int | None = None  # of a return: labelled trajectories
 
 
 def measures(results: dict[str, Any]) -> Iterator[Measure]:
     """Everything in `results.json`."""
+    clean = results.get("sees") == schema.IMAGE_CLEAN
+    places, videos = (CLEAN_PLACES, CLEAN_VIDEOS) if clean else (PLACES, VIDEOS)
     for name, title in PROBES.items():
         for place, found in results.get(name, {}).items():
-            yield Measure("nmse", title, PLACES[place], SPLIT_OF[place], found["nmse"])
+            yield Measure("nmse", title, places[place], SPLIT_OF[place], found["nmse"], found.get("shuffled"))
+    for place, share in results.get("constant", {}).items():
+        yield Measure("share", "constant latent dimensions", places[place], SPLIT_OF[place], share)
+    if codes := results.get("codes"):
+        for name, title in CODES.items():
+            yield Measure("codes", title, places["in"], "train", codes[name])
     for split, budgets in results.get("returns", {}).items():
         for budget, found in budgets.items():
             labels = f"{budget} labelled {'trajectory' if budget == '1' else 'trajectories'}"
-            mean = float(np.mean(found["returns"]))
-            yield Measure("return", f"return, {labels}", VIDEOS[split], split, mean)
-            normalised = found["normalised"]
-            yield Measure("normalised_return", f"normalised return, {labels}", VIDEOS[split], split, normalised)
+            mean, number = float(np.mean(found["returns"])), int(budget)
+            yield Measure("return", f"return, {labels}", videos[split], split, mean, budget=number)
+            for key, (kind, title) in NORMALISED.items():
+                if found.get(key) is not None:
+                    yield Measure(kind, f"{title}, {labels}", videos[split], split, found[key], budget=number)
+
+
+CODES = {"used": "codes used", "perplexity": "perplexity of the codes"}
+NORMALISED = {
+    "normalised": ("normalised_return", "normalised return"),
+    "normalised_bc": ("bc_normalised_return", "return over behaviour cloning's"),
+}
 
 
 def lines(results: dict[str, Any]) -> str:
-    """One line a measure."""
-    return "\n".join(f"  {m.name}, {m.where}: {m.value:.3f}" for m in measures(results))
+    """One line a measure, then what is to be known of them: a collapsed codebook, what was not measured."""
+    return "\n".join(
+        [
+            *(f"  {m.name}, {m.where}: {m.value:.3f}{_beside(m)}" for m in measures(results)),
+            *(f"  {remark}" for remark in remarks(results)),
+        ]
+    )
+
+
+def _beside(measure: Measure) -> str:
+    return "" if measure.control is None else f" (shuffled pairs: {measure.control:.3f})"
+
+
+def remarks(results: dict[str, Any]) -> list[str]:
+    """What numbers alone don't say."""
+    codes = results.get("codes")
+    described = [describe_codes(codes)] if codes else []
+    return described + [f"not measured: {what}" for what in results.get("missing", [])]
+
+
+def describe_codes(codes: dict[str, Any]) -> str:
+    """A codebook's use in one line."""
+    text = (
+        f"codebook: {codes['used']} of {codes['codes']} codes used, perplexity {codes['perplexity']:.2f}, "
+        f"{codes['latents']} different latent actions"
+    )
+    return text + ("; it has collapsed" if codes["collapsed"] else "")
 
 
 def curves(metrics: list[dict[str, Any]], path: Path) -> Path | None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from distractor_data import storage
 from distractor_data.errors import DmaskError
+from distractor_data.spec import full_name
 from masklam.models import Model
 from masklam.settings import Settings
 
@@ -45,6 +46,7 @@ class Run:
         path = self.folder / CONFIG
         if path.exists():
             then = json.loads(path.read_text()).get("training", {})
+            then |= {"env": full_name(then["env"])} if "env" in then else {}  # older versions kept a short name
             plain = _plain(Settings())  # a field that an older version lacked had its default
             differing = [k for k in now if k not in free and then.get(k, plain[k]) != now[k]]
             if differing:
@@ -141,6 +143,10 @@ class Run:
     def done(self, settings: Settings) -> bool:
         """Whether the evaluation of exactly these settings is there."""
         return self.results().get("settings") == _plain(settings)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that the run was made with."""
+        return storage.read_json(self.folder / CONFIG)["training"]
 
     def results(self) -> dict[str, Any]:
         """Final measures; before the stage `evaluation`, the last probe."""

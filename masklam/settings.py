@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from distractor_data import schema
 from distractor_data.device import PRECISIONS
 from distractor_data.errors import DmaskError
-from distractor_data.spec import DEFAULT_DIR
+from distractor_data.spec import DEFAULT_DIR, full_name
 from masklam.methods import find
 
 BUDGETS = (2, 4, 8, 16, 32, 64, 128)
@@ -18,6 +18,7 @@ FREE = (
     "stages",
     "eval_episodes",
     "backgrounds",
+    "reference",
     "probe_every",
     "checkpoint_every",
     "compile",
@@ -54,7 +55,7 @@ class Settings:
     # data
     streaming: bool = False  # from the Hub: fetch a shard at a time and keep only what is decoded
     image_column: str = schema.IMAGE
-    mask_column: str = schema.MASK
+    mask_column: str = ""  # the mask that belongs to the image column
     mask_corruption: str = ""  # dilate:PIXELS, erode:PIXELS or noise:SHARE
     held_out: float = 0.1  # share of the training episodes that only reports see
     label_fraction: float = 0.025  # of the training episodes, for methods that see labels
@@ -90,10 +91,13 @@ class Settings:
     probe_every: int = 2000
     checkpoint_every: int = 500
     eval_episodes: int = 5
+    reference: str = ""  # folder of an evaluated run of `bc` on all true actions, by whose return others are divided
     backgrounds: str = ""  # the folder that the dataset was made with, where that was not synthetic
 
     def __post_init__(self) -> None:
         row = find(self.method)
+        object.__setattr__(self, "env", full_name(self.env))
+        object.__setattr__(self, "mask_column", matching(self.image_column, self.mask_column))
         for field in fields(self):
             value, option = getattr(self, field.name), "--" + field.name.replace("_", "-")
             if field.name in _POSITIVE and value < 1:
@@ -115,6 +119,21 @@ class Settings:
         """Stages to run, in order."""
         every = find(self.method).stages
         return tuple(stage for stage in every if not self.stages or stage in self.stages)
+
+
+def matching(image: str, mask: str) -> str:
+    """The column of the masks, by default the one that belongs to the images.
+
+    Raises `DmaskError` for masks of the distracted camera beside images of the undistracted one, or the reverse: in a
+    video of humanoid-walk the two agents' masks share a fifth of their union.
+    """
+    clean = image == schema.IMAGE_CLEAN
+    own = schema.MASK_CLEAN if clean else schema.MASK
+    if mask and clean != (mask == schema.MASK_CLEAN):
+        raise DmaskError(
+            f"--mask-column {mask} is of another camera than --image-column {image}; give --mask-column {own}"
+        )
+    return mask or own
 
 
 def words(text: str) -> tuple[str, ...]:

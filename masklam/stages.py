@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from distractor_data import dataset
 from distractor_data.errors import DmaskError
-from distractor_data.spec import full_name
 from masklam import data, probe
 from masklam.data import Frames, Sampler
 from masklam.methods import Method, find
-from masklam.models import Lapo, Model, initialise
+from masklam.models import FSQ, VQ, Lapo, Model, initialise
 from masklam.objectives import Batch, Regression, lam_objective
+from masklam.probes import thin
+from masklam.report import describe_codes
 from masklam.run import Run
 from masklam.settings import BUDGETS, Settings
 
 if TYPE_CHECKING:
     from masklam.train import Trainer
-
-PROBE_FRAMES = 20_000  # at most so many transitions fit a probe
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def prepare(
 
 def load(settings: Settings, split: str, cache: str | None, share: tuple[int, int] = (0, 1)) -> Frames:
     """The frames of a split, or a process's share; with masks where the method needs them or the dataset has them."""
-    env = full_name(settings.env)
+    env = settings.env
     root = dataset.locate(settings.dataset, env, split, frames=False)
     wanted = find(settings.method).masked or settings.mask_column in data.columns_of(root)
     mask_column = settings.mask_column if wanted else None
@@ -166,28 +167,39 @@ def gather(job: Job, t: Tensor, later: Tensor) -> Batch:
 
 
 @torch.no_grad()
-def latents(model: Model, frames: Frames, t: Tensor, device: torch.device, batch: int = 256) -> Tensor:
-    """Latent actions between t and t + 1; (M,) → (M, d), on the frames' device."""
+def latents(
+    model: Model, frames: Frames, t: Tensor, device: torch.device, later: Tensor | None = None, batch: int = 256
+) -> Tensor:
+    """Latent actions between t and `later`, which is t + 1 by default; (M,) → (M, d), on the frames' device."""
     stack = model.frame_stack
+    pairs = zip(t.split(batch), (t + 1 if later is None else later).split(batch), strict=True)
     found = [
-        model.latent(frames.observations(i, stack, device), frames.observations(i + 1, stack, device))
-        for i in t.split(batch)
+        model.latent(frames.observations(i, stack, device), frames.observations(j, stack, device)) for i, j in pairs
     ]
     return torch.cat(found).float().to(frames.image.device)
 
 
 def fitting(job: Job) -> Tensor:
     """The transitions that fit a probe: of training episodes, thinned evenly."""
-    t = job.frames.transitions(job.training)
-    return t[:: -(-len(t) // PROBE_FRAMES)]
+    return thin(job.frames.transitions(job.training))
 
 
 def probe_actions(job: Job, device: torch.device) -> dict[str, Any]:
     """Linear probe, latent action → action: fitted on training episodes, reported on held-out ones."""
-    frames, fit, test = job.frames, fitting(job), job.frames.transitions(job.held)
+    frames, fit, test = job.frames, fitting(job), thin(job.frames.transitions(job.held))
     ridge = probe.fit(latents(job.model, frames, fit, device), frames.action[fit], frames.episode[fit])
-    measures = probe.nmse(ridge(latents(job.model, frames, test, device)), frames.action[test])
-    return {**measures, "strength": ridge.strength}
+    z = latents(job.model, frames, test, device)
+    measures = probe.nmse(ridge(z), frames.action[test])
+    return {**measures, "strength": ridge.strength, "constant": probe.constant(z)}
+
+
+def codes(job: Job, device: torch.device) -> dict[str, Any] | None:
+    """How the codebook is used on held-out episodes; None for a model without one."""
+    quantise = getattr(job.model.lam, "quantize", None)
+    if not isinstance(quantise, FSQ | VQ):
+        return None
+    z = latents(job.model, job.frames, thin(job.frames.transitions(job.held)), device)
+    return probe.usage(quantise.codes(z.to(device)).cpu(), quantise.size)
 
 
 @torch.no_grad()
@@ -235,7 +247,11 @@ def train_lam(job: Job, trainer: Trainer) -> None:
 
     def report(step: int) -> None:
         measures = probe_actions(job, trainer.device)
-        trainer.run.log(stage="lam", step=step, **{f"probe_{k}": v for k, v in measures.items()})
+        used = codes(job, trainer.device) or {}
+        probed = {f"probe_{k}": v for k, v in measures.items()} | {f"codebook_{k}": v for k, v in used.items()}
+        trainer.run.log(stage="lam", step=step, **probed)
+        if used.get("collapsed"):
+            tqdm.write(f"lam, step {step}: {describe_codes(used)}", file=sys.stderr)
         if row.family == "lapo":
             t = job.frames.transitions(job.held)
             trainer.run.picture(step, pictures(job, trainer.device, t[:: max(len(t) // 8, 1)][:8]))

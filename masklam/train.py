@@ -18,8 +18,7 @@ from tqdm import tqdm
 from distractor_data import dataset, storage
 from distractor_data.device import uses_bf16
 from distractor_data.errors import DmaskError
-from distractor_data.spec import full_name
-from masklam import card, stages
+from masklam import card, evaluate, stages
 from masklam.objectives import Consistency
 from masklam.run import Run
 from masklam.settings import FREE, Settings
@@ -35,11 +34,12 @@ def train(settings: Settings, out: str, device: str | None = None, cache: str | 
     """
     trainer = Trainer(settings, Run(out), device)
     job = stages.prepare(settings, trainer.run, trainer.device, cache, (trainer.rank, trainer.world))
+    evaluate.check(job)
     if trainer.main:
         trainer.run.open(settings)
     with storage.lock(trainer.run.folder) if trainer.main else nullcontext():
         if trainer.main:
-            trainer.run.save_dataset(dataset.identify(settings.dataset, full_name(settings.env)))
+            trainer.run.save_dataset(dataset.identify(settings.dataset, settings.env))
         for stage in settings.todo:
             stages.STAGES[stage](job, trainer)
             if trainer.main:

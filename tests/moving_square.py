@@ -68,7 +68,7 @@ def _episode(rng, number, steps, size, empty_masks, images):
             schema.IMAGE_CLEAN: clean,
             schema.MASK: 0 * mask if empty_masks else mask,
         }
-        pictures[schema.MASK_SIM] = mask
+        pictures[schema.MASK_SIM] = pictures[schema.MASK_CLEAN] = mask
         yield {
             **{name: {"bytes": _encoded(pictures[name]), "path": None} for name in images},
             schema.STATE: place.astype(np.float32),

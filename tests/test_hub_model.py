@@ -85,7 +85,7 @@ def test_the_card_has_what_was_measured_and_no_more(hub: HubServer, run: Path) -
     found.validate()
     results = Run(run).results()
     values = {(r.metric_type, r.metric_name): r for r in found.data.eval_results}
-    assert len(values) == len(list(report.measures(results))) == 6
+    assert len(values) == len(list(report.measures(results))) == 8
     linear = values["nmse", "linear probe NMSE, test episodes, unseen videos"]
     assert linear.metric_value == results["linear_probe"]["out"]["nmse"]
     assert (linear.dataset_config, linear.dataset_split) == ("walker-run", "test")
