@@ -99,15 +99,14 @@ def returns(job: Job, device: torch.device) -> dict[str, Any]:
     spec = replace(record, backgrounds=backgrounds(job, record), policy="random", noise=0.0, seed=record.seed + 1)
     shards = storage.shards(root, frames=False)
     expert = float(np.mean(np.concatenate([storage.read_episodes(root, shard)["return"] for shard in shards])))
-    budgets = job.budgets if job.row.latent else [len(job.labelled())]
     if job.row.latent and "decoder" not in job.finished:
         return {}
     found: dict[str, Any] = {}
     for split in SPLITS:
-        for budget in budgets:
+        for budget in job.budgets:
 
             def act(observation: Tensor, budget: int = budget) -> Tensor:
-                return job.model.act(observation, budget if job.row.latent else 0)
+                return job.model.act(observation, budget)
 
             each = rollouts(
                 act, replace(spec, split=split), job.settings.eval_episodes, job.settings.frame_stack, device
@@ -169,7 +168,7 @@ def rollouts(
                 totals[episode] += reward
                 seen.extend([image] * stack if first else [image])
             if live:
-                images = np.stack([np.concatenate(list(seen)[::-1], axis=2) for _, seen in live.values()])
+                images = np.stack([np.concatenate(list(seen), axis=2) for _, seen in live.values()])
                 pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
                 actions = act(normalise(pixels)).float().cpu().numpy()
                 for (pipe, _), action in zip(live.values(), actions, strict=True):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("decoded_frames")
 def test_returns_are_those_of_the_environment_and_fixed_by_their_seeds(tmp_path):
     spec = Spec(env="walker-run", episodes=3, steps=6, image_size=32)
     generate(spec, tmp_path / "d", workers=1)
-    options = {"method": "bc", "label_fraction": 1.0, "res_blocks": 0, "policy_scale": 1, "policy_steps": 5}
+    options = {"method": "bc", "labelled_trajectories": (0,), "res_blocks": 0, "policy_scale": 1, "policy_steps": 5}
     results = train(Settings(str(tmp_path / "d"), eval_episodes=1, **options), str(tmp_path / "run"))
     assert results["expert_return"] > 0
     for split in ("train", "test"):
