@@ -41,8 +41,9 @@ def train(
     mask_column: Annotated[str, typer.Option(help="Column of the masks [the image column's]")] = "",
     mask_corruption: Annotated[str, typer.Option(help="dilate:PIXELS, erode:PIXELS or noise:SHARE")] = "",
     held_out: Annotated[float, typer.Option(help="Share of the episodes that only reports see")] = 0.1,
-    label_fraction: Annotated[float, typer.Option(help="Of the episodes, for methods that see labels")] = 0.025,
-    labelled_trajectories: Annotated[str, typer.Option(help="For decoders, such as 2,8,32 [2,4,…,128]")] = "",
+    labelled_trajectories: Annotated[
+        str, typer.Option(help="Whose actions are seen: 2,8,32 for decoders, one number for other methods, or all")
+    ] = "",
     latent_dim: Annotated[int, typer.Option(help="Size of a latent action")] = 64,
     frame_stack: Annotated[int, typer.Option(help="Frames an observation holds")] = 1,
     encoder_scale: Annotated[int, typer.Option(help="Width of the encoders")] = 1,
@@ -51,20 +52,23 @@ def train(
     heads: Annotated[int, typer.Option(help="Width of LAOM's heads")] = 256,
     quantize: Annotated[str, typer.Option(help="fsq or vq: LAPO's discrete form")] = "",
     policy_scale: Annotated[int, typer.Option(help="Width of the policy's encoder")] = 2,
+    policy_layers: Annotated[int, typer.Option(help="Linear layers after it [the method's]")] = 0,
     offset: Annotated[int, typer.Option(help="Steps the inverse dynamics looks ahead [the method's]")] = 0,
     background_weight: Annotated[float, typer.Option(help="Weight of pixels off the agent")] = 0.0,
     mask_blur: Annotated[float, typer.Option(help="Gaussian blur of the masks, in pixels")] = 0.0,
+    mask_normalise: Annotated[str, typer.Option(help="Divide by the masks' area: none, image or batch")] = "none",
     ema: Annotated[float, typer.Option(help="Rate at which LAOM's target follows")] = 0.001,
-    label_weight: Annotated[float, typer.Option(help="Weight of LAOM's supervision")] = 0.001,
+    label_weight: Annotated[float, typer.Option(help="Weight of the error on true, standardised actions")] = 0.035,
     steps: Annotated[int, typer.Option(help="Gradient steps of the latent action model")] = 10_000,
     policy_steps: Annotated[int, typer.Option(help="Gradient steps of the policy")] = 5_000,
     decoder_steps: Annotated[int, typer.Option(help="Gradient steps of each decoder")] = 2_500,
     batch: Annotated[int, typer.Option(help="Transitions a step, over all processes")] = 64,
+    labelled_batch: Annotated[int, typer.Option(help="Labelled ones beside them, for laom-labels")] = 128,
     lr: Annotated[float, typer.Option(help="Learning rate")] = 1e-3,
     decoder_lr: Annotated[float, typer.Option(help="Learning rate of the decoders")] = 3e-4,
-    warmup: Annotated[int, typer.Option(help="Steps of linear warm-up")] = 200,
-    schedule: Annotated[str, typer.Option(help="cosine, linear or constant")] = "cosine",
-    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 is none")] = 1.0,
+    warmup: Annotated[float, typer.Option(help="Share of --steps in which the learning rate rises")] = 0.3,
+    schedule: Annotated[str, typer.Option(help="How it falls then: linear, cosine or constant")] = "linear",
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 is none")] = 0.0,
     precision: Annotated[str, typer.Option(help="auto, bf16 or float32")] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile")] = False,
     probe_every: Annotated[int, typer.Option(help="Steps between probes")] = 2000,
@@ -81,10 +85,10 @@ def train(
 
     from masklam import report
     from masklam import train as trainer
-    from masklam.settings import Settings, numbers, words
+    from masklam.settings import Settings, budgets, words
 
     options["stages"] = words(stages)
-    options["labelled_trajectories"] = numbers(labelled_trajectories)
+    options["labelled_trajectories"] = budgets(labelled_trajectories)
     results = trainer.train(Settings(**options), folder, place, store)
     PartialState().print(f"{folder}\n{report.lines(results)}")  # one of all processes
 

@@ -48,38 +48,39 @@ class Frames:
         moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
-    def transitions(self, episodes: Sequence[int] | None = None) -> Tensor:
-        """Indices t for which t + 1 lies in the same episode, of the given episodes only; (M,) int64."""
-        valid = self.last > torch.arange(len(self.last), device=self.last.device)
+    def transitions(self, episodes: Sequence[int] | None = None, ahead: int = 1) -> Tensor:
+        """Indices t for which t + `ahead` lies in the same episode, of the given episodes only; (M,) int64."""
+        valid = self.last >= ahead + torch.arange(len(self.last), device=self.last.device)
         if episodes is not None:
             valid &= torch.isin(self.episode, torch.as_tensor(list(episodes), device=valid.device))
         return valid.nonzero().flatten()
 
     def pixels(self, t: Tensor, stack: int = 1) -> Tensor:
-        """Frames t, t-1, … t-stack+1 on the channels; before the start its first frame repeats.
+        """Frames t-stack+1, … t-1, t on the channels, oldest first; before the start its first frame repeats.
 
         (B,) → (B, 3·stack, H, W) uint8, channels-last in memory.
         """
-        if stack == 1:
-            pixels = self.image.index_select(0, t)  # (B, H, W, 3)
-        else:
-            back = torch.arange(stack, device=t.device)
-            index = torch.maximum(t[:, None] - back, self.first[t][:, None])  # (B, stack)
-            pixels = self.image[index].permute(0, 2, 3, 1, 4).flatten(3)  # (B, H, W, 3·stack)
+        frames = [self.image.index_select(0, i) for i in self.stacked(t, stack)]  # (B, H, W, 3) each
+        pixels = frames[0] if stack == 1 else torch.cat(frames, dim=3)
         return pixels.permute(0, 3, 1, 2)
+
+    def stacked(self, t: Tensor, stack: int) -> list[Tensor]:
+        """The frames' indices of the observations at t, oldest first; `stack` times (B,)."""
+        first = self.first[t]
+        return [torch.maximum(t - back, first) for back in reversed(range(stack))]
 
     def observations(self, t: Tensor, stack: int = 1, device: str | torch.device | None = None) -> Tensor:
         """`pixels` as a model sees them, in [-1, 1] on `device`; (B,) → (B, 3·stack, H, W) float32."""
         return normalise(self.pixels(t, stack).to(device or self.image.device))
 
-    def packed(self, t: Tensor) -> Tensor:
-        """The masks as they lie in memory; (B,) → (B, H·W/8) uint8."""
+    def packed(self, t: Tensor, stack: int = 1) -> Tensor:
+        """The masks as they lie in memory; (B,) → (B, stack, H·W/8) uint8."""
         assert self.mask is not None
-        return self.mask.index_select(0, t)
+        return torch.stack([self.mask.index_select(0, i) for i in self.stacked(t, stack)], dim=1)
 
-    def masks(self, t: Tensor) -> Tensor:
-        """(B,) → (B, 1, H, W) float32 in {0, 1}, 1 on the agent."""
-        return unpack(self.packed(t), self.image.shape[1], self.image.shape[2])
+    def masks(self, t: Tensor, stack: int = 1) -> Tensor:
+        """(B,) → (B, stack, H, W) float32 in {0, 1}, 1 on the agent."""
+        return unpack(self.packed(t, stack), self.image.shape[1], self.image.shape[2])
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -88,12 +89,12 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor, height: int, width: int) -> Tensor:
-    """Undo `numpy.packbits`: (B, H·W/8) uint8 → (B, 1, H, W) float32."""
+    """Undo `numpy.packbits`: (B, N, H·W/8) uint8 → (B, N, H, W) float32."""
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
     every = torch.arange(256, dtype=torch.uint8, device=packed.device)
     bits = ((every[:, None] >> shifts) & 1).to(torch.float32)  # (256, 8), those of each byte
-    unpacked = F.embedding(packed.int(), bits).flatten(1)
-    return unpacked[:, : height * width].reshape(-1, 1, height, width)
+    unpacked = F.embedding(packed.int(), bits).flatten(2)
+    return unpacked[..., : height * width].unflatten(2, (height, width))
 
 
 def load(
@@ -256,7 +257,8 @@ def corruption(how: str) -> Corruption:
 class Sampler:
     """Which transitions a step sees: a function of (seed, step) alone, so that a resumed run goes on exactly.
 
-    Every epoch is one permutation; of each batch of `batch` transitions a process takes every `world`-th.
+    Every epoch is one permutation, or with `replacement` every draw is independent of the others; of each batch of
+    `batch` transitions a process takes every `world`-th. `transitions` must leave room for `offset` steps.
     """
 
     transitions: Tensor  # (M,) int64
@@ -265,22 +267,25 @@ class Sampler:
     offset: int = 1  # how far ahead the inverse dynamics may look
     rank: int = 0
     world: int = 1
+    replacement: bool = False
 
-    def __call__(self, step: int, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Times t and t + k of a batch, k uniform in 1 … offset within the episode; both (B,) int64."""
-        per_epoch = max(len(self.transitions) // self.batch, 1)
-        epoch, position = divmod(step, per_epoch)
-        order = permutation(len(self.transitions), self.seed, epoch)
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Times t and t + k of a batch, k uniform in 1 … offset; both (B,) int64."""
+        t = self.transitions[self._chosen(step).to(self.transitions.device)]
+        k = torch.randint(1, self.offset + 1, (self.batch,), generator=generator(self.seed, 1, step))
+        return t[self.rank :: self.world], (t + k.to(t.device))[self.rank :: self.world]
+
+    def _chosen(self, step: int) -> Tensor:
+        """Places in `transitions`; (batch,) int64."""
+        size = len(self.transitions)
+        if self.replacement:
+            return torch.randint(size, (self.batch,), generator=generator(self.seed, 4, step))
+        epoch, position = divmod(step, max(size // self.batch, 1))
+        order = permutation(size, self.seed, epoch)
         chosen = order[position * self.batch : (position + 1) * self.batch]
         if len(chosen) < self.batch:  # fewer transitions than one batch
-            chosen = order[torch.arange(self.batch) % len(order)]
-        t = self.transitions[chosen.to(self.transitions.device)]
-        if self.offset == 1:
-            return t[self.rank :: self.world], (t + 1)[self.rank :: self.world]
-        room = torch.clamp(last[t] - t, max=self.offset)
-        uniform = torch.rand(self.batch, generator=generator(self.seed, 1, step)).to(t.device)
-        k = 1 + (uniform * room).long().clamp(max=room - 1)
-        return t[self.rank :: self.world], (t + k)[self.rank :: self.world]
+            chosen = order[torch.arange(self.batch) % size]
+        return chosen
 
 
 @functools.lru_cache(maxsize=2)

@@ -91,17 +91,16 @@ def returns(job: Job, device: torch.device) -> dict[str, Any]:
     the mean over the mean return of the dataset's own episodes, those of the expert; `normalised_bc` over that of
     `--reference`, behaviour cloning on all true actions in front of the same videos.
     """
-    budgets = job.budgets if job.row.latent else [len(job.labelled())]
     if job.row.latent and "decoder" not in job.finished:
         return {"missing": ["returns: the action decoders are not trained"]}
     spec, expert = rollout_spec(job), expert_return(job)
     cloned = reference(job) if job.settings.reference else {}
     found: dict[str, Any] = {}
     for split in SPLITS:
-        for budget in budgets:
+        for budget in job.budgets:
 
             def act(observation: Tensor, budget: int = budget) -> Tensor:
-                return job.model.act(observation, budget if job.row.latent else 0)
+                return job.model.act(observation, budget)
 
             each = rollouts(
                 act, replace(spec, split=split), job.settings.eval_episodes, job.settings.frame_stack, device
@@ -225,7 +224,7 @@ def rollouts(
                 totals[episode] += reward
                 seen.extend([image] * stack if first else [image])
             if live:
-                images = np.stack([np.concatenate(list(seen)[::-1], axis=2) for _, seen in live.values()])
+                images = np.stack([np.concatenate(list(seen), axis=2) for _, seen in live.values()])
                 pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
                 actions = act(normalise(pixels)).float().cpu().numpy()
                 for (pipe, _), action in zip(live.values(), actions, strict=True):

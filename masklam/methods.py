@@ -1,10 +1,30 @@
-"""The registry of methods: one row each."""
+"""The registry of methods: one row each.
+
+The networks and losses are those of LAOM's code (dunnolab/laom, with which `scripts/parity_laom.py` compares them).
+Where MaskLAM's paper asks for something else it is an option, whose default stands in the method's row:
+
+- `offset`: LAOM's code looks up to 10 steps ahead in all latent action models; in MaskLAM's paper LAPO and MaskLAM
+  look one step ahead, and so they do here. IDM: one step in both.
+- `policy_layers`: LAOM's policies end in one linear layer, those of LAPO and MaskLAM in MaskLAM's paper in three.
+- `frame_stack`: 3 in LAOM's code, 1 in MaskLAM's paper and here, for all methods. Models of pixels predict the whole
+  stack of the next observation, as LAOM's code does; masks weight each of its frames by its own.
+- `mask_normalise`: MaskLAM's loss is `none`; the other two divide by the masks' area.
+
+`scripts/studies/paper.toml` has both papers' settings, row by row.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from distractor_data.errors import DmaskError, nearest
+
+# Options of `masklam train` that not all methods take.
+_LAM = ("mask_column", "encoder_scale", "encoder_deep", "offset", "steps", "warmup", "probe_every")
+_LATENT = (*_LAM, "latent_dim", "decoder_steps", "decoder_lr")
+_PIXELS = (*_LATENT, "quantize")
+_EMBEDDINGS = (*_LATENT, "heads", "ema")
+_MASKS = ("mask_corruption", "mask_normalise")
 
 
 @dataclass(frozen=True)
@@ -13,10 +33,12 @@ class Method:
 
     title: str
     family: str  # which model: `lapo`, `laom`, `idm` (inverse dynamics on labels) or `bc` (no model)
+    options: tuple[str, ...] = ()  # of those that not all methods take
     masked: bool = False  # its loss is weighted by the agent's mask
-    labels: bool = False  # it sees true actions of the labelled fraction while it learns
+    labels: bool = False  # its first stage sees the true actions of the labelled trajectories
     offset: int = 1  # how far ahead its inverse dynamics looks, at most
     augment: bool = False
+    policy_layers: int = 1  # linear layers after the policy's encoder
 
     @property
     def latent(self) -> bool:
@@ -30,14 +52,27 @@ class Method:
             return ("policy", "evaluation")
         return ("lam", "policy", "decoder", "evaluation") if self.latent else ("lam", "policy", "evaluation")
 
+    def takes(self, option: str) -> bool:
+        """Whether an option of `masklam train` does anything for it."""
+        return option in self.options or not any(option in row.options for row in METHODS.values())
+
 
 METHODS = {
-    "lapo": Method("LAPO: inverse and forward dynamics, pixel reconstruction", "lapo"),
-    "masklam": Method("MaskLAM: LAPO, its reconstruction weighted by the agent's mask", "lapo", masked=True),
-    "laom": Method("LAOM: latent temporal consistency, multi-step, augmented", "laom", offset=10, augment=True),
+    "lapo": Method("LAPO: inverse and forward dynamics, pixel reconstruction", "lapo", _PIXELS, policy_layers=3),
+    "masklam": Method(
+        "MaskLAM: LAPO, its reconstruction weighted by the agent's mask",
+        "lapo",
+        (*_PIXELS, *_MASKS, "background_weight", "mask_blur"),
+        masked=True,
+        policy_layers=3,
+    ),
+    "laom": Method(
+        "LAOM: latent temporal consistency, multi-step, augmented", "laom", _EMBEDDINGS, offset=10, augment=True
+    ),
     "laom-labels": Method(
-        "LAOM with supervision by true actions of the labelled fraction",
+        "LAOM with supervision by true actions of the labelled trajectories",
         "laom",
+        (*_EMBEDDINGS, "label_weight", "labelled_batch"),
         labels=True,
         offset=10,
         augment=True,
@@ -45,12 +80,18 @@ METHODS = {
     "masklaom": Method(
         "MaskLAOM: LAOM on a spatial map, its consistency weighted by the agent's mask",
         "laom",
+        (*_EMBEDDINGS, *_MASKS),
         masked=True,
         offset=10,
         augment=True,
     ),
-    "idm": Method("inverse dynamics trained on the labelled fraction, which labels the rest", "idm", labels=True),
-    "bc": Method("behaviour cloning on the true actions of the labelled fraction", "bc", labels=True),
+    "idm": Method(
+        "inverse dynamics trained on the labelled trajectories, which labels the rest",
+        "idm",
+        (*_LAM, "heads"),
+        labels=True,
+    ),
+    "bc": Method("behaviour cloning on the true actions of the labelled trajectories", "bc", labels=True),
 }
 
 

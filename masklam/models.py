@@ -1,68 +1,21 @@
-"""Encoders, the latent action models, policy and action decoder, and the one module that a run publishes."""
+"""The latent action models, policy and action decoder, and the one module that a run publishes."""
 
 from __future__ import annotations
+
+import itertools
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from distractor_data.errors import DmaskError
+from masklam.encoders import Decoder, Encoder, ResidualBlock, flat, initialise, unflat, widths
 from masklam.methods import find
+from masklam.standard import Standard
 
-
-class ResidualBlock(nn.Module):
-    """x + conv(relu6(conv(relu6(x)))), 3×3. In place where no gradient needs what was there: memory is its limit."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(F.relu6(self.first(F.relu6(x)), inplace=True)).add_(x)
-
-
-class Encoder(nn.Sequential):
-    """(B, C, H, W) → (B, C', H / 2ⁿ, W / 2ⁿ): n times a convolution of stride 2, then residual blocks.
-
-    Without any blocks, a ReLU6 stands in their place: they hold all other nonlinearities.
-    """
-
-    def __init__(self, channels_in: int, channels: list[int], blocks: int) -> None:
-        layers: list[nn.Module] = []
-        for size in channels:
-            layers.append(nn.Conv2d(channels_in, size, 3, stride=2, padding=1))
-            layers += [ResidualBlock(size) for _ in range(blocks)] or [nn.ReLU6()]
-            channels_in = size
-        super().__init__(*layers)
-
-
-class Decoder(nn.Sequential):
-    """The mirror: transposed convolutions of stride 2 and residual blocks, to an image in (-1, 1)."""
-
-    def __init__(self, channels_in: int, channels: list[int], blocks: int, channels_out: int = 3) -> None:
-        layers: list[nn.Module] = []
-        for size in channels:
-            layers.append(nn.ConvTranspose2d(channels_in, size, 2, stride=2))
-            layers += [ResidualBlock(size) for _ in range(blocks)] or [nn.ReLU6()]
-            channels_in = size
-        super().__init__(*layers, nn.GELU(), nn.Conv2d(channels_in, channels_out, 1), nn.Tanh())
-
-
-def flat(features: Tensor) -> Tensor:
-    """(B, C, h, w) → (B, h·w·C), as a channels-last map lies in memory: neither it nor its gradient is copied."""
-    return features.permute(0, 2, 3, 1).flatten(1)
-
-
-def unflat(vector: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """The inverse: (B, h·w·C) → (B, *shape), shape being (C, h, w)."""
-    channels, height, width = shape
-    return vector.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
-
-
-def widths(scale: int, deep: bool = False) -> list[int]:
-    """Channels of an encoder, LAOM's shallow or deep one, times `scale`."""
-    return [scale * c for c in ((16, 32, 64, 128, 256) if deep else (16, 32, 32))]
+VERSION = 2  # of the networks; weights of other versions have other names, or another meaning
 
 
 # --- bottlenecks ---------------------------------------------------------------------------------------------
@@ -141,7 +94,7 @@ class Lapo(nn.Module):
         self.quantize = bottleneck(quantize, latent_dim)
         self.fdm = Encoder(channels_in, channels, blocks)
         self.from_latent = nn.Linear(latent_dim, size)
-        self.decoder = Decoder(2 * channels[-1], [*channels[-2::-1], channels[0]], blocks)
+        self.decoder = Decoder(2 * channels[-1], channels[::-1], blocks, channels_in)
 
     def latent(self, now: Tensor, later: Tensor) -> Tensor:
         """(B, C, H, W) twice → (B, d)."""
@@ -152,28 +105,39 @@ class Lapo(nn.Module):
         return self.quantize(self.to_latent(F.gelu(flat(features))))
 
     def predict(self, now: Tensor, z: Tensor) -> Tensor:
-        """The next frame (B, 3, H, W) from an observation and a latent action."""
+        """The next observation (B, C, H, W), all frames of its stack, from an observation and a latent action."""
         joined = torch.cat([self.fdm(now), unflat(self.from_latent(z), self.map)], dim=1)
         return self.decoder(joined)
 
 
-class Head(nn.Module):
-    """LAOM's head: three residual MLP blocks (4× expansion, ReLU6, LayerNorm), each fed the inputs again."""
+class Block(nn.Module):
+    """LayerNorm(x + W₂ ReLU6(W₁ x)), W₁ fourfold; (B, width) → (B, width)."""
 
-    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.enter = nn.Linear(inputs, width)
-        self.expand = nn.ModuleList(nn.Linear(width + inputs, 4 * width) for _ in range(3))
-        self.shrink = nn.ModuleList(nn.Linear(4 * width, width) for _ in range(3))
-        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.expand = nn.Linear(width, 4 * width)
+        self.shrink = nn.Linear(4 * width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.shrink(F.relu6(self.expand(x))))
+
+
+class Head(nn.Module):
+    """LAOM's head: three times a projection to its width, then a block; the last two are fed `again`, too."""
+
+    def __init__(self, first: int, again: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(nn.Linear(size, width) for size in (first, width + again, width + again))
+        self.blocks = nn.ModuleList(Block(width) for _ in range(3))
         self.leave = nn.Linear(width, outputs)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        x = torch.cat(inputs, dim=1)
-        h = self.enter(x)
-        for expand, shrink, norm in zip(self.expand, self.shrink, self.norm, strict=True):
-            h = norm(h + shrink(F.relu6(expand(torch.cat([h, x], dim=1)))))
-        return self.leave(h)
+    def forward(self, first: Tensor, again: Tensor) -> Tensor:
+        """(B, first) and (B, again) → (B, outputs)."""
+        x = first
+        for number, (project, block) in enumerate(zip(self.project, self.blocks, strict=True)):
+            x = block(project(torch.cat([x, again], dim=1) if number else x))
+        return self.leave(x)
 
 
 class MapHead(nn.Module):
@@ -194,7 +158,8 @@ class MapHead(nn.Module):
 class Laom(nn.Module):
     """LAOM (Nikulin et al. 2025): one encoder; the latent action predicts the next observation's embedding.
 
-    With `spatial`, the embedding is predicted as a map, so that a mask can weight its cells.
+    With `spatial`, the embedding is predicted as a map, so that a mask can weight its cells; with `action_dim`, a
+    linear head predicts true actions from the latent one.
     """
 
     def __init__(
@@ -205,18 +170,19 @@ class Laom(nn.Module):
         side: int,
         latent_dim: int,
         heads: int,
-        action_dim: int,
+        action_dim: int = 0,
         spatial: bool = False,
     ) -> None:
         super().__init__()
         self.map = (channels[-1], side, side)
         size = channels[-1] * side * side
         self.encoder = Encoder(channels_in, channels, blocks)
-        self.act_head = Head(2 * size, heads, latent_dim)
-        self.obs_head: nn.Module = (
-            MapHead(channels[-1], side, latent_dim) if spatial else Head(size + latent_dim, heads, size)
+        self.act_head = Head(2 * size, 2 * size, heads, latent_dim)
+        self.obs_head: Head | MapHead = (
+            MapHead(channels[-1], side, latent_dim) if spatial else Head(size + latent_dim, latent_dim, heads, size)
         )
-        self.to_action = nn.Linear(latent_dim, action_dim)  # trained by `laom-labels` alone
+        if action_dim:
+            self.to_action = nn.Linear(latent_dim, action_dim)
 
     def embed(self, observation: Tensor) -> Tensor:
         """(B, C, H, W) → (B, h·w·C'), the last map, flattened."""
@@ -224,40 +190,58 @@ class Laom(nn.Module):
 
     def latent(self, now: Tensor, later: Tensor) -> Tensor:
         """(B, C, H, W) twice → (B, d)."""
-        return self.act_head(self.embed(now), self.embed(later))
+        return self.between(self.embed(now), self.embed(later))
+
+    def between(self, now: Tensor, later: Tensor) -> Tensor:
+        """The latent action between two embeddings; (B, h·w·C') twice → (B, d)."""
+        pair = torch.cat([now, later], dim=1)
+        return self.act_head(pair, pair)
+
+    def predict(self, embedding: Tensor, z: Tensor) -> Tensor:
+        """The next embedding as a map (B, C', h, w) from an embedding, through which no gradient flows, and z."""
+        embedding = embedding.detach()
+        if isinstance(self.obs_head, MapHead):
+            return unflat(self.obs_head(embedding, z), self.map)
+        return unflat(self.obs_head(torch.cat([embedding, z], dim=1), z), self.map)
 
 
 class ActionModel(nn.Module):
-    """Plain inverse dynamics with LAOM's encoder and head: its latent action is the action itself."""
+    """Plain inverse dynamics with LAOM's encoder and head: its latent action is the standardised action itself."""
 
     def __init__(self, channels_in: int, channels: list[int], blocks: int, side: int, heads: int, action_dim: int):
         super().__init__()
+        size = 2 * channels[-1] * side * side
         self.encoder = Encoder(channels_in, channels, blocks)
-        self.act_head = Head(2 * channels[-1] * side * side, heads, action_dim)
+        self.act_head = Head(size, size, heads, action_dim)
 
     def latent(self, now: Tensor, later: Tensor) -> Tensor:
-        return self.act_head(flat(self.encoder(now)), flat(self.encoder(later)))
+        """(B, C, H, W) twice → (B, A)."""
+        pair = torch.cat([flat(self.encoder(now)), flat(self.encoder(later))], dim=1)
+        return self.act_head(pair, pair)
 
 
 # --- policy, decoder, and the whole --------------------------------------------------------------------------
 
 
 class Policy(nn.Module):
-    """Observation → latent action: residual encoder, average pool, three-layer MLP."""
+    """Observation → latent action: residual encoder, average pool, ReLU6, then a linear layer or an MLP."""
 
-    def __init__(self, channels_in: int, channels: list[int], blocks: int, outputs: int) -> None:
+    def __init__(self, channels_in: int, channels: list[int], blocks: int, outputs: int, layers: int) -> None:
         super().__init__()
         self.encoder = Encoder(channels_in, channels, blocks)
-        self.head = mlp(channels[-1], outputs)
+        self.head = mlp(channels[-1], outputs, layers)
 
     def forward(self, observation: Tensor) -> Tensor:
-        return self.head(F.relu6(self.encoder(observation)).mean(dim=(2, 3)))
+        return self.head(F.relu6(self.encoder(observation).mean(dim=(2, 3))))
 
 
-def mlp(inputs: int, outputs: int, width: int = 256) -> nn.Sequential:
-    """Three layers."""
-    hidden = [nn.Linear(inputs, width), nn.ReLU6(), nn.Linear(width, width), nn.ReLU6()]
-    return nn.Sequential(*hidden, nn.Linear(width, outputs))
+def mlp(inputs: int, outputs: int, layers: int = 3, width: int = 256) -> nn.Sequential:
+    """Linear layers of a width with ReLU6 between them."""
+    sizes = [inputs, *[width] * (layers - 1), outputs]
+    parts: list[nn.Module] = []
+    for a, b in itertools.pairwise(sizes):
+        parts += [nn.Linear(a, b), nn.ReLU6()]
+    return nn.Sequential(*parts[:-1])
 
 
 class Model(
@@ -271,7 +255,8 @@ class Model(
     """Everything that a run learns. What stands in `config.json` are this constructor's arguments.
 
     `parts` names what is inside: `lam` (latent action model), `policy` (of latent actions, or of actions for
-    `idm` and `bc`) and `decoder` (one for each of `budgets`, the numbers of labelled trajectories).
+    `idm` and `bc`) and `decoder` (one for each of `budgets`, the numbers of labelled trajectories). What sees
+    actions sees them standardised, by the statistics of those trajectories (`standard`, one for each budget).
     """
 
     def __init__(
@@ -287,46 +272,59 @@ class Model(
         heads: int = 1024,
         quantize: str = "",
         policy_scale: int = 2,
+        policy_layers: int = 3,
         parts: list[str] = ["lam"],  # noqa: B006 (goes into config.json; never changed)
-        budgets: list[int] = [],  # noqa: B006
+        budgets: list[int] = [1],  # noqa: B006
+        version: int = VERSION,
     ) -> None:
         super().__init__()
         channels, channels_in = widths(encoder_scale, encoder_deep), 3 * frame_stack
         side = -(-image_size // 2 ** len(channels))
         row = find(method)
-        self.method, self.frame_stack, self.parts = method, frame_stack, parts
+        self.method, self.frame_stack, self.parts, self.budgets = method, frame_stack, parts, sorted(budgets)
         if "lam" in parts:
             shape = (channels_in, channels, res_blocks, side)
             if row.family == "lapo":
                 self.lam: Lapo | Laom | ActionModel = Lapo(*shape, latent_dim, quantize)
             elif row.family == "laom":
-                self.lam = Laom(*shape, latent_dim, heads, action_dim, spatial=row.masked)
+                self.lam = Laom(*shape, latent_dim, heads, action_dim if row.labels else 0, spatial=row.masked)
             else:
                 self.lam = ActionModel(*shape, heads, action_dim)
         if "policy" in parts:
             outputs = latent_dim if row.latent else action_dim
-            self.policy = Policy(channels_in, widths(policy_scale), res_blocks, outputs)
-        if "decoder" in parts:
-            self.decoder = nn.ModuleDict({str(n): mlp(latent_dim, action_dim) for n in budgets})
+            self.policy = Policy(channels_in, widths(policy_scale), res_blocks, outputs, policy_layers)
         self.apply(initialise)
+        if "decoder" in parts:  # with torch's own initial weights
+            self.decoder = nn.ModuleDict({str(n): mlp(latent_dim, action_dim) for n in budgets})
+        self.standard = nn.ModuleDict({str(n): Standard(action_dim) for n in budgets})
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @classmethod
+    def _from_pretrained(cls, **options: Any) -> Model:
+        """Called by `from_pretrained`, with what stands in `config.json`."""
+        check_version(options["model_id"], options.get("version"))
+        return super()._from_pretrained(**options)
+
     def latent(self, now: Tensor, later: Tensor) -> Tensor:
-        """Latent actions (B, d) of observations (B, 3·stack, H, W) in [-1, 1]."""
+        """Latent actions (B, d) of observations (B, 3·stack, H, W) in [-1, 1]; for `idm` standardised actions."""
         return self.lam.latent(now, later)
 
     def act(self, observation: Tensor, budget: int = 0) -> Tensor:
-        """Actions (B, A) in [-1, 1]; `budget` chooses the decoder, 0 the one of the most labels."""
+        """Actions (B, A) in the data's units, within [-1, 1]; `budget` is one of `budgets`, 0 the largest."""
         z = self.policy(observation)
         if hasattr(self, "decoder"):
-            z = self.decoder[str(budget or max(map(int, self.decoder)))](z)
-        return z.clamp(-1, 1)
+            z = self.decoder[str(budget or self.budgets[-1])](z)
+        return self.units(budget).undo(z).clamp(-1, 1)
+
+    def units(self, budget: int = 0) -> Standard:
+        """The standard units of actions under a budget, 0 being the largest."""
+        return cast(Standard, self.standard[str(budget or self.budgets[-1])])
 
 
-def initialise(module: nn.Module) -> None:
-    """Orthogonal weights, zero biases."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-        weight = torch.empty(module.weight.shape, device=module.weight.device)  # QR needs it contiguous
-        module.weight.data.copy_(nn.init.orthogonal_(weight))
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def check_version(place: object, version: int | None) -> None:
+    """Raise `DmaskError` where a model is of another version than these networks; `None` is the first."""
+    if version != VERSION:
+        raise DmaskError(
+            f"{place} holds a model of version {version or 1}, and this masklam reads version {VERSION}, whose "
+            "networks are others; train it again into another folder"
+        )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distractor_data import storage
 from distractor_data.errors import DmaskError
 from distractor_data.spec import full_name
-from masklam.models import Model
+from masklam.models import VERSION, Model, check_version
 from masklam.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class Run:
         now = _plain(settings)
         path = self.folder / CONFIG
         if path.exists():
-            then = json.loads(path.read_text()).get("training", {})
+            config = json.loads(path.read_text())
+            check_version(self.folder, config.get("version"))
+            then = config.get("training", {})
             then |= {"env": full_name(then["env"])} if "env" in then else {}  # older versions kept a short name
             plain = _plain(Settings())  # a field that an older version lacked had its default
             differing = [k for k in now if k not in free and then.get(k, plain[k]) != now[k]]
@@ -129,12 +131,12 @@ class Run:
 
     def publish(self, model: Model, settings: Settings, parts: list[str]) -> None:
         """Write `model.safetensors` and `config.json` with the parts that are trained."""
-        weights = {k: v for k, v in model.state_dict().items() if k.split(".")[0] in parts}
+        weights = {k: v for k, v in model.state_dict().items() if k.split(".")[0] in (*parts, "standard")}
         _save(self.folder / WEIGHTS, weights, {"format": "pt"})
         self._configure({**(model._hub_mixin_config or {}), "parts": parts}, settings)  # type: ignore[dict-item]
 
     def _configure(self, model: dict[str, Any], settings: Settings) -> None:
-        storage.write_json(self.folder / CONFIG, {**model, "training": _plain(settings)})
+        storage.write_json(self.folder / CONFIG, {"version": VERSION, **model, "training": _plain(settings)})
 
     def save_results(self, results: dict[str, Any], settings: Settings) -> None:
         """Write `results.json`, with the settings that it was measured under."""

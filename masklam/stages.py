@@ -9,16 +9,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from distractor_data import dataset
 from distractor_data.errors import DmaskError
 from masklam import data, probe
+from masklam.augment import draw
 from masklam.data import Frames, Sampler
+from masklam.encoders import as_torch_does, initialise
 from masklam.methods import Method, find
-from masklam.models import FSQ, VQ, Lapo, Model, initialise
-from masklam.objectives import Batch, Regression, lam_objective
+from masklam.models import FSQ, VQ, Lapo, Model
+from masklam.objectives import Batch, Regression, Weighting, lam_objective
 from masklam.probes import thin
 from masklam.report import describe_codes
 from masklam.run import Run
@@ -40,13 +42,18 @@ class Job:
     training: list[int]  # episodes to learn from
     held: list[int]  # episodes that only reports see
     order: list[int]  # the training episodes, in the order in which they are labelled
-    budgets: list[int]
+    budgets: list[int]  # numbers of labelled trajectories
     finished: set[str]  # parts of the model that are trained
     cache: str | None
 
     def labelled(self) -> list[int]:
-        """The labelled fraction, by whole episodes, at least one."""
-        return self.order[: max(round(self.settings.label_fraction * len(self.order)), 1)]
+        """The episodes whose actions a method with labels sees."""
+        return self.order[: self.budgets[-1]]
+
+    @property
+    def offset(self) -> int:
+        """How far ahead the inverse dynamics looks, at most."""
+        return self.settings.offset or self.row.offset
 
 
 def prepare(
@@ -67,12 +74,10 @@ def prepare(
         masks = data.corrupt(frames, settings.mask_corruption, settings.seed)
     training, held = split_episodes(frames.episodes, settings.held_out)
     order = random.Random(settings.seed).sample(training, len(training))
-    budgets = list(settings.labelled_trajectories) or [n for n in BUDGETS if n <= len(training)]
-    if row.latent and (not budgets or max(budgets) > len(training)):
-        raise DmaskError(
-            f"--labelled-trajectories asks for {max(budgets, default=2)} and there are {len(training)} training "
-            "episodes; give smaller numbers or generate more episodes"
-        )
+    budgets = budgets_of(settings, row, len(training))
+    offset = settings.offset or row.offset
+    if not len(frames.transitions(order[: budgets[-1]] if row.labels else training, offset)):
+        raise DmaskError(f"--offset is {offset}, and the episodes aren't longer; give a smaller one")
     torch.manual_seed(settings.seed)
     model = Model(
         method=settings.method,
@@ -86,9 +91,13 @@ def prepare(
         heads=settings.heads,
         quantize=settings.quantize,
         policy_scale=settings.policy_scale,
+        policy_layers=settings.policy_layers or row.policy_layers,
         parts=[stage for stage in row.stages if stage != "evaluation"],
-        budgets=budgets if row.latent else [],
+        budgets=budgets,
     )
+    for budget in budgets:
+        seen = torch.isin(frames.episode, torch.tensor(order[:budget], device=frames.episode.device))
+        model.units(budget).measure(frames.action[seen])
     finished = set()
     for part in model.parts:
         names = {part: part} if part != "decoder" else {f"decoder-{n}": f"decoder.{n}" for n in budgets}
@@ -98,6 +107,19 @@ def prepare(
     if fits(frames, device):
         frames, masks = frames.to(device), masks.to(device)
     return Job(settings, row, model.to(device), frames, masks, training, held, order, budgets, finished, cache)
+
+
+def budgets_of(settings: Settings, row: Method, episodes: int) -> list[int]:
+    """Numbers of labelled trajectories among so many training episodes, ascending."""
+    usual = [n for n in BUDGETS if n <= episodes] or [1]
+    chosen = settings.labelled_trajectories or (usual[-1:] if row.labels else usual)
+    budgets = sorted({n or episodes for n in chosen})
+    if budgets[-1] > episodes:
+        raise DmaskError(
+            f"--labelled-trajectories asks for {budgets[-1]} and there are {episodes} training episodes; give "
+            "smaller numbers, all, or generate more episodes"
+        )
+    return budgets
 
 
 def load(settings: Settings, split: str, cache: str | None, share: tuple[int, int] = (0, 1)) -> Frames:
@@ -111,13 +133,15 @@ def load(settings: Settings, split: str, cache: str | None, share: tuple[int, in
     )
 
 
-def sampler(job: Job, trainer: Trainer, episodes: list[int], offset: int = 1, seed: int = 0) -> Sampler:
+def sampler(
+    job: Job, trainer: Trainer, episodes: list[int], offset: int = 1, batch: int = 0, replacement: bool = False
+) -> Sampler:
     """What the steps of a stage see: this process's share of each batch, or a batch of this process's own data."""
-    seed += job.settings.seed
-    transitions = job.frames.transitions(episodes)
+    transitions, batch = job.frames.transitions(episodes, offset), batch or job.settings.batch
     if job.settings.streaming:
-        return Sampler(transitions, job.settings.batch // trainer.world, seed + 1000 * trainer.rank, offset)
-    return Sampler(transitions, job.settings.batch, seed, offset, trainer.rank, trainer.world)
+        seed = job.settings.seed + 1000 * trainer.rank
+        return Sampler(transitions, batch // trainer.world, seed, offset, replacement=replacement)
+    return Sampler(transitions, batch, job.settings.seed, offset, trainer.rank, trainer.world, replacement)
 
 
 def fits(frames: Frames, device: torch.device) -> bool:
@@ -142,24 +166,25 @@ def need(job: Job, trainer: Trainer, part: str) -> None:
         raise DmaskError(f"stage {part} is not finished in {trainer.run.folder}; run it first with --stages {part}")
 
 
-def begin(module: torch.nn.Module, seed: int) -> None:
+def begin(module: nn.Module, seed: int, how: Callable[[nn.Module], None] = initialise) -> None:
     """Initial weights of one part as a function of the seed, whatever was trained before."""
     torch.manual_seed(seed)
-    module.apply(initialise)
+    module.apply(how)
 
 
-def gather(job: Job, t: Tensor, later: Tensor) -> Batch:
-    """One batch as it lies in memory: observations at t and `later`, what comes at t + 1, its mask, the action."""
-    frames, row, stack = job.frames, job.row, job.settings.frame_stack
-    target_stack = stack if row.family == "laom" else 1
-    target = frames.pixels(t + 1, target_stack)
-    same = stack == target_stack and torch.equal(later, t + 1)
+def gather(job: Job, t: Tensor, later: Tensor, supervised: bool = False) -> Batch:
+    """One batch as it lies in memory: observations at t and `later`, what comes at t + 1, its masks, the actions.
+
+    Where it is for `supervised` learning of actions, nothing is predicted: the target is `later` again.
+    """
+    frames, stack = job.frames, job.settings.frame_stack
+    seen = frames.pixels(later, stack)
     return Batch(
         now=frames.pixels(t, stack),
-        later=target if same else frames.pixels(later, stack),
-        target=target,
-        mask=job.masks.packed(t + 1) if row.masked else None,
-        action=frames.action[t] if row.labels else None,
+        later=seen,
+        target=seen if supervised or torch.equal(later, t + 1) else frames.pixels(t + 1, stack),
+        mask=job.masks.packed(t + 1, stack) if job.row.masked else None,
+        action=frames.action[t] if job.row.labels else None,
     )
 
 
@@ -209,7 +234,7 @@ def pictures(job: Job, device: torch.device, t: Tensor) -> Tensor:
     now = frames.observations(t, model.frame_stack, device)
     after = frames.observations(t + 1, model.frame_stack, device)
     assert isinstance(model.lam, Lapo)
-    rows = [now[:, :3], after[:, :3], model.lam.predict(now, model.latent(now, after))]
+    rows = [x[:, -3:] for x in (now, after, model.lam.predict(now, model.latent(now, after)))]  # the newest frame
     if frames.mask is not None:
         rows.insert(2, 2 * frames.masks(t + 1).to(device).expand(-1, 3, -1, -1) - 1)
     grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)  # (3, H', W')
@@ -222,27 +247,35 @@ def pictures(job: Job, device: torch.device, t: Tensor) -> Tensor:
 def train_lam(job: Job, trainer: Trainer) -> None:
     """The latent action model, probed every `probe_every` steps and at the end."""
     settings, row, model = job.settings, job.row, job.model
-    episodes = job.labelled() if row.family == "idm" else job.training
-    offset = settings.offset or row.offset
-    draws, labels = sampler(job, trainer, episodes, offset), sampler(job, trainer, job.labelled(), offset, seed=1)
+    supervised, helped = row.family == "idm", row.labels and row.latent
+    draws = sampler(job, trainer, job.labelled() if supervised else job.training, job.offset)
+    if helped:
+        labels = sampler(job, trainer, job.labelled(), job.offset, settings.labelled_batch, replacement=True)
     begin(model.lam, settings.seed)
-    objective = lam_objective(
-        model.lam,
-        row.masked,
-        settings.background_weight,
-        settings.mask_blur,
-        settings.ema,
-        settings.label_weight,
-    )
+    weighting = Weighting(row.masked, settings.background_weight, settings.mask_blur, settings.mask_normalise)
+    objective = lam_objective(model.lam, weighting, settings.ema, settings.label_weight)
+
+    def augmented(batch: Batch, size: int, generator: torch.Generator, supervised: bool = False) -> Batch:
+        """Each kind of observation with draws of its own, in float32: this is not under autocast."""
+        side = batch.now.shape[-1]
+        drawn = [
+            draw(size, side, generator).share(trainer.rank, trainer.world) for _ in range(2 if supervised else 3)
+        ]
+        return batch.augmented(*drawn)
 
     def batch(step: int) -> Batch:
-        found = gather(job, *draws(step, job.frames.last)).floats(trainer.device)
-        if row.labels and row.latent:
-            seen = gather(job, *labels(step, job.frames.last)).floats(trainer.device)
-            found = replace(found, labelled=seen)
+        found = gather(job, *draws(step), supervised).floats(trainer.device)
+        if supervised:
+            return replace(found, action=model.units()(found.action))
+        generator = data.generator(settings.seed, 3, step)
         if row.augment:
-            draw = torch.rand(settings.batch, 3, 9, generator=data.generator(settings.seed, 3, step))
-            found = replace(found, draw=draw[trainer.rank :: trainer.world].to(trainer.device))
+            found = augmented(found, settings.batch, generator)
+        if helped:
+            seen = gather(job, *labels(step), supervised=True).floats(trainer.device)
+            seen = replace(seen, action=model.units()(seen.action))
+            if row.augment:
+                seen = augmented(seen, settings.labelled_batch, generator, supervised=True)
+            found = replace(found, labelled=seen)
         return found
 
     def report(step: int) -> None:
@@ -256,12 +289,13 @@ def train_lam(job: Job, trainer: Trainer) -> None:
             t = job.frames.transitions(job.held)
             trainer.run.picture(step, pictures(job, trainer.device, t[:: max(len(t) // 8, 1)][:8]))
 
-    trainer.fit("lam", objective, batch, settings.steps, settings.lr, report)
+    warmup = round(settings.warmup * settings.steps)
+    trainer.fit("lam", objective, batch, settings.steps, settings.lr, warmup, report)
     job.finished.add("lam")
 
 
 def train_policy(job: Job, trainer: Trainer) -> None:
-    """Observation → latent action as the frozen model labels it; for `bc`, → the labelled fraction's actions."""
+    """Observation → latent action as the frozen model labels it; for `bc`, → the labelled trajectories' actions."""
     settings, row, model, frames = job.settings, job.row, job.model, job.frames
     need(job, trainer, "lam")
     episodes = job.labelled() if row.family == "bc" else job.training
@@ -270,10 +304,10 @@ def train_policy(job: Job, trainer: Trainer) -> None:
 
     @torch.no_grad()
     def batch(step: int) -> tuple[Tensor, Tensor]:
-        t, _ = draws(step, frames.last)
+        t, _ = draws(step)
         now = frames.observations(t, settings.frame_stack, trainer.device)
         if row.family == "bc":
-            return now, frames.action[t].to(trainer.device)
+            return now, model.units()(frames.action[t].to(trainer.device))
         return now, model.latent(now, frames.observations(t + 1, settings.frame_stack, trainer.device))
 
     trainer.fit("policy", Regression(model.policy), batch, settings.policy_steps, settings.lr)
@@ -282,7 +316,7 @@ def train_policy(job: Job, trainer: Trainer) -> None:
 
 @torch.no_grad()
 def train_decoder(job: Job, trainer: Trainer) -> None:
-    """For each budget, an MLP from the frozen policy's latent action to the true one."""
+    """For each budget, an MLP from the frozen policy's latent action to the true one, standardised."""
     settings, model, frames = job.settings, job.model, job.frames
     need(job, trainer, "policy")
     for budget in job.budgets:
@@ -290,13 +324,13 @@ def train_decoder(job: Job, trainer: Trainer) -> None:
         t = t.flatten()
         seen = (frames.observations(i, settings.frame_stack, trainer.device) for i in t.split(512))
         z = torch.cat([model.policy(now) for now in seen])
-        action = frames.action[t].to(trainer.device)
+        action = model.units(budget)(frames.action[t].to(trainer.device))
         draws = Sampler(torch.arange(len(t)), settings.batch, settings.seed, rank=trainer.rank, world=trainer.world)
         decoder = model.decoder[str(budget)]
-        begin(decoder, settings.seed)
+        begin(decoder, settings.seed, as_torch_does)
 
         def batch(step: int, draws: Sampler = draws, z: Tensor = z, action: Tensor = action) -> tuple[Tensor, Tensor]:
-            chosen = draws(step, frames.last)[0].to(z.device)
+            chosen = draws(step)[0].to(z.device)
             return z[chosen], action[chosen]
 
         with torch.enable_grad():

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -56,8 +55,7 @@ class Trainer:
         self.settings, self.run = settings, run
         on_cpu = device == "cpu" or not torch.cuda.is_available()
         precision = "bf16" if uses_bf16(settings.precision, "cpu" if on_cpu else "cuda") else "no"
-        unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # LAOM's label head without labels
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu, kwargs_handlers=[unused])
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu)
         self.device = torch.device(device) if device else self.accelerator.device
         self.main = self.accelerator.is_main_process
         if self.main:
@@ -79,9 +77,12 @@ class Trainer:
         batch: Callable[[int], Any],
         steps: int,
         lr: float,
+        warmup: int = 0,
         report: Callable[[int], None] = lambda step: None,
     ) -> None:
-        """Minimise `objective(batch(step))` from the last checkpoint on until `steps`.
+        """Minimise `objective(batch(step))` from the last checkpoint on until `steps`, the first of them warming up.
+
+        Adam, for all stages: AdamW without weight decay, which LAOM's code has for policy and decoder, is the same.
 
         `report(step)` is called every `probe_every` steps and at the end, in the main process.
         """
@@ -100,7 +101,7 @@ class Trainer:
         quiet = not self.main or "TQDM_DISABLE" in os.environ
         for step in tqdm(range(start, steps), stage, steps, initial=start, unit="step", disable=quiet):
             for group in optimizer.param_groups:
-                group["lr"] = lr * schedule(settings.schedule, step, settings.warmup, steps)
+                group["lr"] = lr * schedule(settings.schedule, step, warmup, steps)
             loss = parallel(batch(step))
             prepared.zero_grad()
             accelerator.backward(loss)
@@ -129,9 +130,9 @@ class Trainer:
 
 
 def schedule(kind: str, step: int, warmup: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine or a line down to zero, or constant; a factor of the learning rate."""
+    """A factor of the learning rate: linear from zero, then half a cosine or a line down to it, or constant."""
     if step < warmup:
-        return (step + 1) / warmup
+        return step / warmup
     if kind == "constant":
         return 1.0
     progress = (step - warmup) / max(steps - warmup, 1)

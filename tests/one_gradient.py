@@ -24,11 +24,11 @@ def main(dataset: str, out: str, method: str) -> None:
         "precision": "float32",
         "latent_dim": 8,
         "res_blocks": 0,
-        "heads": 16,
         "policy_scale": 1,
         "labelled_trajectories": (1,),
+        **({"heads": 16, "labelled_batch": 8} if method == "laom-labels" else {}),
     }
-    train(Settings(dataset, method=method, steps=1, batch=16, clip=0.0, stages=("lam",), **small), out, "cpu")
+    train(Settings(dataset, method=method, steps=1, batch=16, stages=("lam",), **small), out, "cpu")
 
 
 if __name__ == "__main__":

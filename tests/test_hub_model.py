@@ -36,7 +36,7 @@ SMALL = Settings(
     probe_every=3,
     checkpoint_every=3,
     eval_episodes=0,
-    warmup=2,
+    warmup=0.3,
 )
 
 

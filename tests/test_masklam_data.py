@@ -32,28 +32,53 @@ def test_the_second_call_reads_the_cache(dataset, tmp_path, monkeypatch):
     assert torch.equal(data.load(dataset, "walker-run", cache=tmp_path).image, first.image)
 
 
-@pytest.mark.parametrize("offset", [1, 3, 30])
+@pytest.mark.parametrize("offset", [1, 3, 10])
 def test_batches_never_cross_episodes_and_epochs_cover_every_transition(frames, offset):
-    sampler = Sampler(frames.transitions(), batch=12, seed=0, offset=offset)
+    sampler = Sampler(frames.transitions(ahead=offset), batch=6, seed=0, offset=offset)
     seen = []
-    for step in range(5):
-        t, later = sampler(step, frames.last)
+    for step in range(11 - offset):
+        t, later = sampler(step)
         assert torch.equal(frames.episode[t], frames.episode[later])
         assert ((later - t >= 1) & (later - t <= offset)).all()
         seen.append(t)
-    assert torch.cat(seen).unique().numel() == 60
+    assert torch.cat(seen).unique().numel() == 6 * (11 - offset)
+
+
+def test_how_far_ahead_a_step_looks_is_uniform_up_to_the_end_of_an_episode(frames):
+    """A transition near the end is left out rather than given less choice."""
+    sampler = Sampler(frames.transitions(ahead=4), batch=500, seed=0, offset=4)
+    t, later = (torch.cat(found) for found in zip(*(sampler(step) for step in range(20)), strict=True))
+    assert (frames.last[t] - t >= 4).all()
+    for left in range(4, 11):
+        k = (later - t)[frames.last[t] - t == left]
+        assert torch.allclose(torch.bincount(k, minlength=5)[1:] / len(k), torch.tensor(0.25), atol=0.06)
+
+
+def test_draws_with_replacement_repeat_and_are_independent_of_the_epoch(frames):
+    sampler = Sampler(frames.transitions(), 60, seed=0, replacement=True)
+    t, _ = sampler(0)
+    assert 25 < t.unique().numel() < 50  # 60 (1 - 1 / e) is 38
+    assert not torch.equal(t, sampler(1)[0])
+    parts = [Sampler(frames.transitions(), 60, 0, rank=r, world=2, replacement=True)(0)[0] for r in range(2)]
+    assert torch.equal(torch.stack(parts, 1).flatten(), t)
 
 
 def test_stacked_frames_repeat_the_first_frame_of_their_episode(frames):
     stacked = frames.observations(torch.tensor([11, 13]), stack=3)
-    plain = [frames.observations(torch.tensor([i]))[0] for i in (11, 12, 13)]
+    plain = [frames.observations(torch.tensor([i]))[0] for i in (11, 12, 13)]  # oldest first, as in LAOM's code
     assert torch.equal(stacked[0], torch.cat([plain[0]] * 3))
-    assert torch.equal(stacked[1], torch.cat([plain[2], plain[1], plain[0]]))
+    assert torch.equal(stacked[1], torch.cat(plain))
+
+
+def test_stacked_masks_are_those_of_the_stacked_frames(frames):
+    t = torch.tensor([11, 13])
+    single = [frames.masks(torch.tensor(index))[:, 0] for index in ([11, 11], [11, 12], [11, 13])]
+    assert torch.equal(frames.masks(t, stack=3), torch.stack(single, dim=1))
 
 
 def test_processes_share_out_each_batch(frames):
-    whole, _ = Sampler(frames.transitions(), 12, seed=3)(4, frames.last)
-    parts = [Sampler(frames.transitions(), 12, 3, rank=r, world=2)(4, frames.last)[0] for r in range(2)]
+    whole, _ = Sampler(frames.transitions(), 12, seed=3)(4)
+    parts = [Sampler(frames.transitions(), 12, 3, rank=r, world=2)(4)[0] for r in range(2)]
     assert torch.equal(torch.cat(parts).sort().values, whole.sort().values)
 
 

@@ -29,7 +29,7 @@ SMALL = {
     "probe_every": 4,
     "eval_episodes": 0,
 }
-BC = {"method": "bc", "label_fraction": 1.0, "res_blocks": 0, "policy_scale": 1, "policy_steps": 5}
+BC = {"method": "bc", "labelled_trajectories": (0,), "res_blocks": 0, "policy_scale": 1, "policy_steps": 5}
 pytestmark = pytest.mark.usefixtures("decoded_frames")
 
 
@@ -178,7 +178,7 @@ def test_returns_are_also_divided_by_those_of_behaviour_cloning_on_all_actions(d
 def test_a_reference_that_is_none_is_refused_before_anything_is_written(distracted, tmp_path, quick):
     chosen = {**BC, "dataset": str(distracted), "eval_episodes": 1}
     train(Settings(**chosen), str(tmp_path / "bc"))
-    train(Settings(**{**chosen, "label_fraction": 0.4}), str(tmp_path / "some"))
+    train(Settings(**{**chosen, "labelled_trajectories": (1,)}), str(tmp_path / "some"))
     column = {"image_column": schema.IMAGE_CLEAN}
     for folder, options, match in [
         ("some", {}, r"labelled episodes is \{1\}, not \{2\}"),

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import moving_square
 import pytest
@@ -7,11 +7,12 @@ import torch
 
 from distractor_data import schema, storage
 from distractor_data.errors import DmaskError
-from masklam import data, stages, train
+from masklam import data, objectives, publish, stages, train
 from masklam.methods import METHODS
 from masklam.models import Model
 from masklam.run import Run
 from masklam.settings import Settings
+from masklam.standard import Standard
 
 SMALL = {
     "batch": 16,
@@ -20,12 +21,12 @@ SMALL = {
     "heads": 16,
     "policy_scale": 1,
     "labelled_trajectories": (1, 2),
-    "label_fraction": 0.5,
-    "warmup": 5,
+    "warmup": 0.1,
+    "labelled_batch": 8,
     "decoder_lr": 3e-3,
     "steps": 80,
     "policy_steps": 60,
-    "decoder_steps": 60,
+    "decoder_steps": 120,
     "probe_every": 40,
     "checkpoint_every": 20,
     "eval_episodes": 0,
@@ -41,8 +42,11 @@ def dataset(tmp_path_factory):
     return str(moving_square.write(folder, split="test", episodes=2))
 
 
-def settings(dataset: str, **options) -> Settings:
-    return Settings(dataset, **{**SMALL, **options})
+def settings(dataset: str, method: str = "masklam", **options) -> Settings:
+    """Small ones, of which a method gets what it takes."""
+    row = METHODS[method]
+    small = {**SMALL, "labelled_trajectories": (2,)} if row.labels else SMALL
+    return Settings(dataset, method=method, **{**{k: v for k, v in small.items() if row.takes(k)}, **options})
 
 
 def losses(folder, stage: str = "lam") -> list[float]:
@@ -56,6 +60,8 @@ def test_every_method_learns_through_all_its_stages(dataset, tmp_path, method):
     for stage in ("lam", "policy", "decoder-1", "decoder-2"):
         curve = losses(tmp_path, stage)
         expected = stage.split("-")[0] in METHODS[method].stages
+        if METHODS[method].labels and stage == "decoder-1":
+            expected = False  # it has one budget, which its first stage saw, too
         assert (min(curve) < curve[0]) if expected else not curve, stage
     if method != "bc":
         assert 0 < results["linear_probe"]["in"]["nmse"] < 2
@@ -136,14 +142,159 @@ def test_corrupted_masks_train_the_model_and_measure_nothing(dataset, tmp_path):
     assert torch.equal(job.frames.mask, whole.frames.mask)
 
 
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.labels])
+def test_the_labelled_trajectories_of_a_method_with_labels_are_those_of_its_decoder(dataset, tmp_path, method):
+    job = stages.prepare(settings(dataset, method, labelled_trajectories=(3,)), Run(tmp_path), CPU, None)
+    assert (job.budgets, len(job.labelled())) == ([3], 3)
+    assert job.labelled() == stages.prepare(settings(dataset, "lapo"), Run(tmp_path), CPU, None).order[:3]
+    with refused(f"{method} learns from one number of them"):
+        settings(dataset, method, labelled_trajectories=(2, 3))
+
+
+def test_all_labels_are_those_of_all_training_episodes(dataset, tmp_path):
+    job = stages.prepare(settings(dataset, "bc", labelled_trajectories=(0,)), Run(tmp_path), CPU, None)
+    assert sorted(job.labelled()) == job.training
+    job = stages.prepare(settings(dataset, labelled_trajectories=(2, 0)), Run(tmp_path), CPU, None)
+    assert job.budgets == [2, 5]
+
+
+def test_actions_are_standardised_by_what_is_labelled_and_no_more(dataset, tmp_path):
+    job = stages.prepare(settings(dataset, labelled_trajectories=(2, 4)), Run(tmp_path), CPU, None)
+    for budget in (2, 4):
+        seen = torch.isin(job.frames.episode, torch.tensor(job.order[:budget]))
+        standard = job.model.units(budget)(job.frames.action[seen])
+        assert torch.allclose(standard.mean(0), torch.zeros(2), atol=1e-5)
+        assert torch.allclose(standard.var(0, unbiased=False).mean(), torch.tensor(1.0), atol=1e-4)
+        assert torch.allclose(job.model.units(budget).undo(standard), job.frames.action[seen], atol=1e-5)
+    assert not torch.equal(job.model.units(2).mean, job.model.units(4).mean)
+
+
+def test_an_error_on_standardised_actions_weighs_as_laoms_on_raw_ones():
+    """0.001 × the raw error, of a variance of 35, is 0.035 × the standardised one."""
+    draw = torch.Generator().manual_seed(0)
+    actions = torch.randn(20_000, 6, generator=draw) * torch.tensor([4.0, 5.0, 6.0, 6.0, 6.5, 7.5]) + 2
+    actions = (actions - actions.mean(0)) * (35 / actions.var(0, unbiased=False).mean()).sqrt() + 1
+    standard = Standard(6)
+    standard.measure(actions)
+    guess = actions + torch.randn(actions.shape, generator=draw)
+    raw = torch.nn.functional.mse_loss(guess, actions)
+    scaled = torch.nn.functional.mse_loss(standard(guess), standard(actions))
+    assert torch.allclose(Settings.label_weight * scaled, 0.001 * raw, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["lapo", "laom-labels", "idm", "bc"])
+def test_a_published_model_acts_in_the_units_of_the_data(tmp_path, method):
+    """Whatever their scale: actions a tenth as large give a model whose actions are."""
+    data_, found = moving_square.write(tmp_path / "d", episodes=3), []
+    frames = data.load(str(data_), "walker-run")
+    for scale in (1.0, 0.1):
+        with pytest.MonkeyPatch.context() as patch:
+            smaller = replace(frames, action=frames.action * scale)
+            patch.setattr(stages, "load", lambda *_, found=smaller: found)
+            chosen = settings(str(data_), method, stages=tuple(METHODS[method].stages[:-1]), policy_steps=100)
+            train.train(replace(chosen, mask_column=schema.MASK), str(tmp_path / str(scale)))
+        model = Model.from_pretrained(str(tmp_path / str(scale)))
+        with torch.no_grad():
+            found.append(model.act(frames.observations(frames.transitions()[:40])))
+    assert found[0].std() > 0
+    assert torch.allclose(found[1], 0.1 * found[0], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value"),
+    [
+        ("lapo", "mask_blur", 1.0),
+        ("laom", "background_weight", 0.5),
+        ("laom", "mask_normalise", "image"),
+        ("masklaom", "mask_blur", 1.0),
+        ("idm", "mask_corruption", "dilate:1"),
+        ("masklam", "ema", 0.1),
+        ("masklam", "heads", 64),
+        ("laom", "label_weight", 0.1),
+        ("masklam", "labelled_batch", 8),
+        ("laom", "quantize", "fsq"),
+        ("idm", "latent_dim", 8),
+        ("idm", "decoder_steps", 8),
+        ("bc", "steps", 8),
+        ("bc", "offset", 2),
+        ("bc", "encoder_scale", 2),
+        ("bc", "mask_column", schema.MASK_SIM),
+    ],
+)
+def test_an_option_that_a_method_ignores_is_refused_for_it(method, option, value):
+    name = option.replace("_", "-")
+    with refused(f"^--{name} does nothing for {method}, only for [a-z, -]+; leave it out$"):
+        Settings(method=method, **{option: value})
+
+
+def test_every_option_that_not_all_methods_take_is_an_option(dataset):
+    known = {field.name for field in fields(Settings)}
+    for row in METHODS.values():
+        assert set(row.options) <= known
+
+
+def test_a_learning_rate_warms_up_from_zero_and_falls_to_zero_as_in_laoms_code():
+    """LAOM's: step / warm-up, then one minus the share of the rest that is done."""
+    lam = [train.schedule("linear", step, 29_004, 96_680) for step in (0, 14_502, 29_004, 62_842, 96_680)]
+    assert lam == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert train.schedule("linear", 0, 0, 10) == 1.0
+
+
+def test_the_latent_action_model_alone_warms_up(dataset, tmp_path, monkeypatch):
+    seen, schedule = {}, train.schedule
+
+    def keep(kind, step, warmup, steps):
+        seen[steps] = warmup
+        return schedule(kind, step, warmup, steps)
+
+    monkeypatch.setattr(train, "schedule", keep)
+    train.train(settings(dataset, warmup=0.3, steps=30, policy_steps=20, decoder_steps=10), str(tmp_path))
+    assert seen == {30: 9, 20: 0, 10: 0}
+
+
+def test_pictures_are_augmented_in_float32_outside_of_autocast(dataset, tmp_path, monkeypatch):
+    seen, augment = [], objectives.augment
+
+    def watch(images, drawn):
+        seen.append((images.dtype, torch.is_autocast_enabled("cpu"), len(images)))
+        return augment(images, drawn)
+
+    monkeypatch.setattr(objectives, "augment", watch)
+    chosen = settings(dataset, "laom-labels", stages=("lam",), steps=2, precision="bf16")
+    train.train(chosen, str(tmp_path))
+    assert set(seen) == {(torch.float32, False, 16), (torch.float32, False, 8)}  # the labelled batch, too
+    assert len(seen) == 2 * (3 + 2)
+
+
+def test_a_run_of_an_older_version_is_refused_in_a_line(dataset, tmp_path):
+    """Its networks were others, and its settings had other names."""
+    train.train(settings(dataset, steps=1, stages=("lam",)), str(tmp_path))
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["version"]
+    config["training"] |= {"label_fraction": 0.025, "warmup": 200}
+    path.write_text(json.dumps(config))
+    for use in (
+        lambda: train.train(settings(dataset, steps=1, stages=("lam",)), str(tmp_path)),
+        lambda: Model.from_pretrained(str(tmp_path)),
+        lambda: publish.push(tmp_path, "org/model"),
+    ):
+        with refused(r"holds a model of version 1, .*reads version 2, .*; train it again into another folder"):
+            use()
+
+
 def refused(match: str):
     return pytest.raises(DmaskError, match=match)
 
 
 def test_bad_input_is_named(dataset, tmp_path):
     with refused("did you mean 'masklam'"):
-        settings(dataset, method="maskalm")
-    with refused("labelled-trajectories asks for 64 and there are 5"):
+        Settings(dataset, method="maskalm")
+    with refused("--offset is 40, and the episodes aren't longer"):
+        train.train(settings(dataset, offset=40), str(tmp_path / "a"))
+    with refused("--warmup is 200.0; give the share"):
+        settings(dataset, warmup=200.0)
+    with refused("labelled-trajectories asks for 64 and there are 5 .*; give smaller numbers, all"):
         train.train(settings(dataset, labelled_trajectories=(2, 64)), str(tmp_path / "a"))
     assert not (tmp_path / "a").exists()  # the mended command finds the folder free
     with refused("stage lam is not finished"):
