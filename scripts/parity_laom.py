@@ -4,8 +4,10 @@
     python scripts/parity_laom.py --laom DIR
 
 Their modules are imported from DIR, which is never part of this repository. The losses are those of their training
-scripts; with labels, actions are in standard units on both sides. Exit code 1 where a difference is over 1e-5. In
-float32 rounding may put a unit on the other side of a ReLU6's kink in wide networks; with `--float64` it doesn't.
+scripts; with labels, actions are in standard units on both sides. Exit code 1 where a difference is over 1e-5.
+
+Both have their images channels-last in memory, so that both convolve by the same sums: among millions of units another
+rounding would put one on the other side of a ReLU6's kink, where gradients jump.
 """
 
 from __future__ import annotations
@@ -158,6 +160,7 @@ def build(method: str, stack: int, laom: ModuleType, options: argparse.Namespace
         for mine, other, index in pairs(model.lam, theirs):
             other.add_(0.01 * torch.randn_like(other))  # biases begin at zero, and the two orders alike
             mine.copy_(other[index])
+    theirs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert sum(p.numel() for p in model.lam.parameters()) == sum(p.numel() for p in theirs.parameters())
     return model.lam, theirs
 
@@ -202,7 +205,8 @@ def compare(method: str, stack: int, laom: ModuleType, options: argparse.Namespa
     lam, theirs = build(method, stack, laom, options)
 
     def images() -> Tensor:
-        return torch.rand(options.batch, 3 * stack, 64, 64) * 2 - 1
+        pixels = torch.rand(options.batch, 3 * stack, 64, 64) * 2 - 1
+        return pixels.contiguous(memory_format=torch.channels_last)
 
     batch = Batch(images(), images(), images(), action=torch.randn(options.batch, ACTIONS))
     if method == "laom-labels":
@@ -229,9 +233,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, default=1, help="of the encoders (the paper's: 6, for idm 12)")
     parser.add_argument("--latent-dim", type=int, default=64, help="(the paper's: 8192)")
     parser.add_argument("--heads", type=int, default=256, help="width of the heads (the paper's: 1024)")
-    parser.add_argument("--float64", action="store_true")
     options = parser.parse_args()
-    torch.set_default_dtype(torch.float64 if options.float64 else torch.float32)
     laom = load(options.laom, "src.nn")
     print("| method | frame stack | outputs | loss | gradients |\n|---|---|---|---|---|")
     worst = 0.0
