@@ -271,7 +271,7 @@ def train_lam(job: Job, trainer: Trainer) -> None:
         if row.augment:
             found = augmented(found, settings.batch, generator)
         if helped:
-            seen = gather(job, *labels(step), supervised=True).floats(trainer.device)
+            seen = gather(job, *labels(step), True).floats(trainer.device)
             seen = replace(seen, action=model.units()(seen.action))
             if row.augment:
                 seen = augmented(seen, settings.labelled_batch, generator, supervised=True)

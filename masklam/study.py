@@ -22,12 +22,12 @@ from distractor_data import storage
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.spec import Spec, full_name
 from masklam import report
-from masklam.methods import find
+from masklam.methods import Method, find
 from masklam.run import Run
-from masklam.settings import Settings
+from masklam.settings import Settings, budgets
 
+LABELLED = "labelled_trajectories"
 SECTIONS = ("name", "data", "grid", "train", "extra")
-MASK_OPTIONS = ("mask_corruption", "mask_blur", "background_weight")
 
 
 @dataclass(frozen=True)
@@ -48,34 +48,44 @@ class Study:
     name: str
     data: dict[str, Any]  # envs, difficulties, directory, test_episodes, and options of `dmask generate`
     grid: dict[str, list[Any]]  # option of `masklam train` → the values it takes; runs are their product
-    train: dict[str, Any]  # options that all runs share
-    extra: list[dict[str, Any]]  # runs beside the grid, with its seeds: options that differ from `train`
+    train: dict[str, Any]  # options that runs share, as far as their method takes them
+    extra: list[dict[str, Any]]  # runs beside the grid, with its seeds: options that differ from `train`; `name` them
 
     def runs(self) -> list[Planned]:
-        """All runs; those that differ only in an option which their method doesn't have are one."""
+        """All runs; those that differ only in an option which their method doesn't take are one."""
         rows = [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+        rows = [{k: v for k, v in row.items() if self._method(row).takes(k)} for row in rows]
         beside = [{"seed": seed, **row} for row in self.extra for seed in self.grid.get("seed", [0])]
+        each = [run for row in [*rows, *beside] for run in self._by_budget(row)]
         found: dict[str, Planned] = {}
-        for env, difficulty in itertools.product(self.data["envs"], self.data["difficulties"]):
-            for row in [*rows, *beside]:
-                planned = self._plan(full_name(env), difficulty, row)
-                found.setdefault(planned.folder, planned)
+        for env, difficulty, row in itertools.product(self.data["envs"], self.data["difficulties"], each):
+            planned = self._plan(full_name(env), difficulty, row)
+            found.setdefault(planned.folder, planned)
         return list(found.values())
 
+    def _method(self, row: dict[str, Any]) -> Method:
+        return find({**self.train, **row}.get("method", Settings.method))
+
+    def _by_budget(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """A row for each number of labelled trajectories, where the method learns from one of them."""
+        chosen = {**self.train, **row}.get(LABELLED, ())
+        if not self._method(row).labels or isinstance(chosen, str) or len(chosen) < 2:
+            return [row]
+        named = [{"name": f"{row['name']}-labels-{budget or 'all'}"} if "name" in row else {} for budget in chosen]
+        return [{**row, **name, LABELLED: [budget]} for name, budget in zip(named, chosen, strict=True)]
+
     def _plan(self, env: str, difficulty: str, row: dict[str, Any]) -> Planned:
-        options = {**self.train, **row}
-        method = find(options.get("method", "masklam"))
-        if not method.masked:
-            options = {k: v for k, v in options.items() if k not in MASK_OPTIONS}
-        if not method.latent and "latent_dim" in self.grid:
-            options["latent_dim"] = self.grid["latent_dim"][0]
+        row = dict(row)
+        name = row.pop("name", "")
+        shared = {k: v for k, v in self.train.items() if self._method(row).takes(k)}
+        options = {k: _tuple(v) for k, v in {**shared, **row}.items()}
+        if isinstance(options.get(LABELLED), str):
+            options[LABELLED] = budgets(options[LABELLED])
         if difficulty == "clean":
             options["backgrounds"] = ""
-        settings = Settings(
-            dataset=f"{self.data['directory']}/{difficulty}", env=env, **{k: _tuple(v) for k, v in options.items()}
-        )
+        settings = Settings(dataset=f"{self.data['directory']}/{difficulty}", env=env, **options)
         usual = {**dataclasses.asdict(Settings()), **self.train}
-        name = label(settings, {key: usual[key] for key in [*self.grid, *row]})
+        name = name or label(settings, {key: usual[key] for key in [*self.grid, *row]})
         folder = f"runs/studies/{self.name}/{env}/{difficulty}/{name}-seed{settings.seed}"
         return Planned(env, difficulty, name, folder, settings)
 
@@ -101,6 +111,8 @@ def label(settings: Settings, usual: dict[str, Any]) -> str:
             continue
         if name in ("mask_corruption", "quantize", "image_column", "mask_column"):  # the value says what it is
             parts.append(value.rpartition(".")[2] if name.endswith("column") else value.replace(":", "") or "none")
+        elif name == LABELLED:
+            parts.append("labels-" + "-".join(str(n or "all") for n in value))
         else:
             text = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
             parts.append(f"{name.replace('_', '-')}{text.replace('/', '-')}")
@@ -120,13 +132,17 @@ def read(path: str | Path) -> Study:
     data, grid, train = (content.get(key, {}) for key in ("data", "grid", "train"))
     extra = content.get("extra", [])
     checks = [(SECTIONS, content), (data_options, data), (train_options, grid), (train_options, train)]
-    for known, given in [*checks, *((train_options, row) for row in extra)]:
+    for known, given in [*checks, *((train_options | {"name"}, row) for row in extra)]:
         for key in given:
             if key not in known:
                 raise DmaskError(f"{path}: unknown option {key!r}{nearest(key, known)}")
     for key in ("envs", "difficulties"):
         if not data.get(key):
             raise DmaskError(f"{path}: [data] names no {key}")
+    methods = [find(name) for name in grid.get("method", [train.get("method", Settings.method)])]
+    for key in grid:
+        if not any(method.takes(key) for method in methods):
+            raise DmaskError(f"{path}: none of the methods of [grid] takes {key}; leave it out")
     data.setdefault("directory", f"data/studies/{content.get('name', Path(path).stem)}")
     return Study(content.get("name", Path(path).stem), data, grid, train, extra)
 

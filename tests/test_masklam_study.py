@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import moving_square
 import numpy as np
 import pyarrow.parquet as pq
@@ -5,6 +7,7 @@ import pytest
 
 from distractor_data.errors import DmaskError
 from masklam import plots, study
+from masklam.settings import Settings
 
 TOML = """
 name = "tiny"
@@ -64,6 +67,45 @@ def test_every_option_of_the_grid_makes_runs_of_their_own(file):
     methods = ["lapo-d64", "masklam-d64", "masklam-d64-dilate1", "bc"]
     rates = [f"{name}{rate}" for name in methods for rate in ("", "-lr0.0001")]
     assert sorted(names) == sorted(f"{name}-seed{seed}" for name in [*rates, "lapo-d64-fsq"] for seed in (0, 1))
+
+
+def test_a_method_with_labels_has_a_run_for_each_number_of_labelled_trajectories(file):
+    budgets = "labelled_trajectories = [1, 4]"
+    extra = '[[extra]]\nmethod = "bc"\nlabelled_trajectories = "all"\n[[extra]]\nname = "upper"\nmethod = "idm"\n'
+    methods = '["lapo", "laom-labels", "bc"]'
+    file.write_text(
+        TOML.replace('["lapo", "masklam", "bc"]', methods).replace("labelled_trajectories = [1]", budgets)
+        .replace('["", "dilate:1"]', '[""]').replace("[4, 8]", "[4]").replace("mask_corruption", "quantize") + extra
+    )  # fmt: skip
+    runs = {run.label: run.settings.labelled_trajectories for run in study.read(file).runs()}
+    assert runs == {
+        "lapo-d4": (1, 4),
+        "laom-labels-d4-labels-1": (1,),
+        "laom-labels-d4-labels-4": (4,),
+        "bc-labels-1": (1,),
+        "bc-labels-4": (4,),
+        "bc-labels-all": (0,),
+        "upper-labels-1": (1,),
+        "upper-labels-4": (4,),
+    }
+
+
+def test_what_a_method_ignores_is_left_out_only_where_it_is_shared(file):
+    runs = {run.label: run.settings for run in study.read(file).runs()}
+    assert runs["bc"].steps == Settings.steps  # [train] gives it to those that have such a stage
+    file.write_text(TOML + '[[extra]]\nmethod = "bc"\nsteps = 30\n')
+    with pytest.raises(DmaskError, match="--steps does nothing for bc"):
+        study.read(file).runs()
+    file.write_text(TOML.replace("mask_corruption", "ema").replace('["", "dilate:1"]', "[0.1, 0.2]"))
+    with pytest.raises(DmaskError, match=r"none of the methods of \[grid\] takes ema"):
+        study.read(file)
+
+
+@pytest.mark.parametrize("name", ["cpu", "paper"])
+def test_the_studies_that_come_with_the_package_can_be_planned(name):
+    plan = study.read(Path(__file__).parents[1] / "scripts" / "studies" / f"{name}.toml")
+    runs = plan.runs()
+    assert len({run.folder for run in runs}) == len(runs) > 5
 
 
 def test_a_run_beside_the_grid_is_told_from_the_usual_options_not_from_the_defaults(file):
