@@ -6,7 +6,7 @@
 Their modules are imported from DIR, which is never part of this repository. The losses are those of their training
 scripts; with labels, actions are in standard units on both sides. Exit code 1 where a difference is over 1e-5.
 
-Both have their images channels-last in memory, so that both convolve by the same sums: among millions of units another
+Both have their images channels-last in memory, so that both convolve by the same sums: among millions of units other
 rounding would put one on the other side of a ReLU6's kink, where gradients jump.
 """
 
