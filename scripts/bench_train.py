@@ -104,7 +104,7 @@ def their_loop(folder: str, frames: data.Frames, settings: Settings, bf16: bool)
 def beside(
     options: argparse.Namespace, job: stages.Job, settings: Settings, bf16: bool, ours: float, both: float
 ) -> list[tuple[str, str]]:
-    """Rows of their loop, and how much faster ours is; `ours` and `both` are our seconds without and with the step."""
+    """Rows of their loop, and how much faster ours is; `ours` is our time for a batch, `both` with its step."""
     gather, step = their_loop(options.laom, job.frames, settings, bf16)
     size, device = settings.batch, job.frames.image.device
     path = best(gather, options.seconds, device)
