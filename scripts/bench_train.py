@@ -1,6 +1,10 @@
 """Speed of the trainer beside `datasets` + `DataLoader` on the same Parquet, in one run; prints one table.
 
     python scripts/bench_train.py --dataset data/distracting-dcs-masked --env walker-run
+    python scripts/bench_train.py … --laom DIR --frame-stack 3    # and beside the loop of LAOM's authors
+
+DIR is a checkout of dunnolab/laom, from which their dataset, model and normalisation are imported: LAPO as their
+train_lapo.py trains it, without what it logs, in the precision that ours has.
 
 Every row is the best of several rounds, so that other work on the machine counts as little as possible.
 """
@@ -8,6 +12,7 @@ Every row is the best of several rounds, so that other work on the machine count
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import tempfile
 import time
@@ -15,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +29,7 @@ from distractor_data.device import uses_bf16
 from distractor_data.spec import DEFAULT_DIR
 from masklam import data, stages
 from masklam.models import Lapo
-from masklam.objectives import Batch, Reconstruction
+from masklam.objectives import Batch, Reconstruction, Weighting
 from masklam.run import Run
 from masklam.settings import Settings
 
@@ -55,18 +61,74 @@ def peer(source: str, env: str, batch: int) -> Iterator[dict[str, torch.Tensor]]
             yield from loader
 
 
+def their_loop(folder: str, frames: data.Frames, settings: Settings, bf16: bool) -> tuple[Callable, Callable]:
+    """Their data path, and their step on a batch of it: the model of ours, from their modules."""
+    laom = importlib.import_module("scripts.parity_laom" if __package__ else "parity_laom")
+    utils, networks = laom.load(folder, "src.utils"), laom.load(folder, "src.nn")
+    dataset_ = utils.DCSLAOMInMemoryDataset.__new__(utils.DCSLAOMInMemoryDataset)  # its constructor reads HDF5
+    lengths = torch.bincount(frames.episode).tolist()
+    dataset_.observations, dataset_.actions = frames.image.split(lengths), frames.action.split(lengths)
+    dataset_.states, dataset_.traj_len = dataset_.actions, lengths[0]
+    dataset_.frame_stack, dataset_.max_offset = settings.frame_stack, 1
+    device = frames.image.device
+    loader = DataLoader(dataset_, settings.batch, shuffle=True, drop_last=True)
+    stream = iter(loader)
+    model = networks.LAPO(
+        (3 * settings.frame_stack, *frames.image.shape[1:3]),
+        settings.latent_dim,
+        settings.encoder_scale,
+        (16, 32, 32),
+        settings.res_blocks,
+    ).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
+
+    def gather() -> list[torch.Tensor]:
+        nonlocal stream
+        try:
+            return next(stream)
+        except StopIteration:
+            stream = iter(loader)
+            return next(stream)
+
+    def step(batch: list[torch.Tensor]) -> None:
+        now, target, later = (utils.normalize_img(x.to(device).permute(0, 3, 1, 2)) for x in batch[:3])
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = F.mse_loss(model(now, later)[0], target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return gather, step
+
+
+def beside(
+    options: argparse.Namespace, job: stages.Job, settings: Settings, bf16: bool, ours: float, both: float
+) -> list[tuple[str, str]]:
+    """Rows of their loop, and how much faster ours is; `ours` is our time for a batch, `both` with its step."""
+    gather, step = their_loop(options.laom, job.frames, settings, bf16)
+    size, device = settings.batch, job.frames.image.device
+    path = best(gather, options.seconds, device)
+    whole = best(lambda: step(gather()), options.seconds, device)
+    return [
+        ("LAOM's data path, three observations, action", f"{size / path:,.0f} samples/s; ours {path / ours:.1f} ×"),
+        ("LAOM's data path and step, LAPO", f"{size / whole:,.0f} samples/s; ours {whole / both:.2f} ×"),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", default=DEFAULT_DIR)
     parser.add_argument("--env", default="walker-run")
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--frame-stack", type=int, default=1)
+    parser.add_argument("--laom", metavar="DIR", help="checkout of dunnolab/laom, as a peer")
     parser.add_argument("--seconds", type=float, default=10.0, help="spent on each row")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = uses_bf16("auto", device.type)
     cores = torch.get_num_threads()
     size = options.batch
-    settings = Settings(options.dataset, options.env, method="masklam", batch=size)
+    settings = Settings(options.dataset, options.env, method="masklam", batch=size, frame_stack=options.frame_stack)
     rows: list[tuple[str, str]] = []
 
     with tempfile.TemporaryDirectory() as cache:
@@ -83,11 +145,11 @@ def main() -> None:
         steps = iter(range(10**9))
 
         def gather() -> Batch:
-            return stages.gather(job, *sampler(next(steps), job.frames.last))
+            return stages.gather(job, *sampler(next(steps)))
 
         lam = job.model.lam
         assert isinstance(lam, Lapo)
-        objective = Reconstruction(lam, masked=True)
+        objective = Reconstruction(lam, Weighting(masked=True))
         optimizer = torch.optim.Adam(objective.parameters(), 1e-4)
 
         def step(batch: Batch) -> None:
@@ -105,7 +167,8 @@ def main() -> None:
         theirs = best(lambda: [next(stream) for _ in range(8)], options.seconds, device) / 8
         alone = best(lambda: step(fixed), options.seconds, device)
         both = best(lambda: step(gather()), options.seconds, device)
-
+    if options.laom:
+        rows += beside(options, job, settings, bf16, ours, both)
     kind = torch.bfloat16 if bf16 else torch.float32
     square = torch.randn(2048, 2048, device=device, dtype=kind)
     plain = 2 * 2048**3 / best(lambda: square @ square, options.seconds / 2, device)

@@ -6,7 +6,7 @@
 Their modules are imported from DIR, which is never part of this repository. The losses are those of their training
 scripts; with labels, actions are in standard units on both sides. Exit code 1 where a difference is over 1e-5.
 
-Both have their images channels-last in memory, so that both convolve by the same sums: among millions of units another
+Both have their images channels-last in memory, so that both convolve by the same sums: among millions of units other
 rounding would put one on the other side of a ReLU6's kink, where gradients jump.
 """
 
@@ -32,6 +32,7 @@ from masklam.encoders import flat
 from masklam.models import ActionModel, Head, Laom, Lapo, Model
 from masklam.objectives import Batch, Weighting, lam_objective
 
+Lam = Lapo | Laom | ActionModel
 METHODS = ("lapo", "laom", "laom-labels", "idm")
 TOLERANCE, ACTIONS, LABEL_WEIGHT = 1e-5, 6, 0.001
 
@@ -58,7 +59,8 @@ def lenient() -> Iterator[None]:
 
     class Library(torch.library.Library):
         def impl(self, *arguments: Any, **options: Any) -> None:
-            return None if self.ns == "torchvision" else super().impl(*arguments, **options)
+            if self.ns != "torchvision":
+                super().impl(*arguments, **options)
 
     with patch.object(torch.library, "register_fake", register), patch.object(torch.library, "Library", Library):
         yield
@@ -79,28 +81,26 @@ def load(folder: str, name: str) -> ModuleType:
 # --- their weights in ours -----------------------------------------------------------------------------------
 
 
-def leaves(module: nn.Module) -> list[nn.Module]:
+def leaves(module: Any) -> list[Any]:
     """The layers with weights, in the order in which they were made."""
     return [m for m in module.modules() if list(m.parameters(recurse=False))]
 
 
-def layers(ours: nn.Module) -> list[nn.Module]:
+def layers(ours: Any) -> list[Any]:
     """The same of ours, in the order in which theirs are made."""
     if isinstance(ours, Head):
         return [*ours.project, ours.leave, *leaves(ours.blocks)]
     if isinstance(ours, Lapo):
         front = [*leaves(ours.idm), ours.to_latent, *leaves(ours.fdm)]
         return [*front, *leaves(ours.decoder), ours.from_latent]
-    assert isinstance(ours, Laom | ActionModel)
     middle = [ours.to_action] if hasattr(ours, "to_action") else []
     rest = layers(ours.obs_head) if isinstance(ours, Laom) else []
     return [*leaves(ours.encoder), *layers(ours.act_head), *middle, *rest]
 
 
-def orders(ours: Lapo | Laom | ActionModel, shape: tuple[int, int, int]) -> dict[nn.Module, tuple[Tensor, Tensor]]:
+def orders(ours: Lam, shape: tuple[int, ...]) -> dict[nn.Module, tuple[Tensor, Tensor]]:
     """Of layers on a flattened map, the places of our rows and columns in theirs: ours lies (h, w, C)."""
     map_ = flat(torch.arange(torch.tensor(shape).prod().item()).view(1, *shape))[0]
-    size = len(map_)
 
     def plain(number: int) -> Tensor:
         return torch.arange(number)
@@ -116,17 +116,18 @@ def orders(ours: Lapo | Laom | ActionModel, shape: tuple[int, int, int]) -> dict
         d = ours.to_latent.out_features
         return {ours.to_latent: (plain(d), map_), ours.from_latent: (map_, plain(d))}
     width = ours.act_head.leave.in_features
-    first, *others = ours.act_head.project
+    first, *others = (layer for layer in ours.act_head.project)
     found = {first: (plain(width), after(0, map_, map_))}
     found |= {layer: (plain(width), after(width, map_, map_)) for layer in others}
     if isinstance(ours, Laom):
-        first = ours.obs_head.project[0]  # type: ignore[union-attr]
-        found[first] = (plain(width), after(0, map_, plain(first.in_features - size)))
-        found[ours.obs_head.leave] = (map_, plain(width))  # type: ignore[union-attr]
+        assert isinstance(ours.obs_head, Head)
+        d = ours.act_head.leave.out_features
+        found[ours.obs_head.project[0]] = (plain(width), after(0, map_, plain(d)))
+        found[ours.obs_head.leave] = (map_, plain(width))
     return found
 
 
-def pairs(ours: Lapo | Laom | ActionModel, theirs: nn.Module) -> Iterator[tuple[nn.Parameter, nn.Parameter, Any]]:
+def pairs(ours: Lam, theirs: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Parameters of both, and the index that takes a tensor of theirs to the order of ours."""
     shape = tuple(theirs.fdm.final_encoder_shape if isinstance(ours, Lapo) else theirs.final_encoder_shape)
     order = orders(ours, shape)
@@ -143,12 +144,12 @@ def pairs(ours: Lapo | Laom | ActionModel, theirs: nn.Module) -> Iterator[tuple[
 # --- the comparison ------------------------------------------------------------------------------------------
 
 
-def build(method: str, stack: int, laom: ModuleType, options: argparse.Namespace) -> tuple[nn.Module, nn.Module]:
+def build(method: str, stack: int, laom: ModuleType, options: argparse.Namespace) -> tuple[Lam, Any]:
     """Our model and theirs, with their weights in both."""
     d, heads, scale = options.latent_dim, options.heads, options.scale
-    common = {"shape": (3 * stack, 64, 64), "encoder_scale": scale, "encoder_channels": (16, 32, 32)}
+    common: dict[str, Any] = {"shape": (3 * stack, 64, 64), "encoder_scale": scale, "encoder_channels": (16, 32, 32)}
     common["encoder_num_res_blocks"] = 2
-    hidden = {"act_head_dim": heads, "obs_head_dim": heads, "encoder_norm_out": False}
+    hidden: dict[str, Any] = {"act_head_dim": heads, "obs_head_dim": heads, "encoder_norm_out": False}
     theirs = {
         "lapo": lambda: laom.LAPO(latent_act_dim=d, **common),
         "laom": lambda: laom.LAOM(latent_act_dim=d, **hidden, **common),
@@ -160,16 +161,16 @@ def build(method: str, stack: int, laom: ModuleType, options: argparse.Namespace
         for mine, other, index in pairs(model.lam, theirs):
             other.add_(0.01 * torch.randn_like(other))  # biases begin at zero, and the two orders alike
             mine.copy_(other[index])
-    theirs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    theirs.to(memory_format=torch.channels_last)
     assert sum(p.numel() for p in model.lam.parameters()) == sum(p.numel() for p in theirs.parameters())
     return model.lam, theirs
 
 
-def their_loss(method: str, theirs: nn.Module, batch: Batch) -> tuple[list[Tensor], Tensor]:
+def their_loss(method: str, theirs: Any, batch: Batch) -> tuple[list[Tensor], Tensor]:
     """Outputs and loss as in train_lapo.py, train_laom.py, train_laom_labels.py and train_idm.py."""
     if method == "idm":
         action, _ = theirs(batch.now, batch.later)
-        return [action], F.mse_loss(action, batch.action)
+        return [action], F.mse_loss(action, actions(batch))
     if method == "lapo":
         image, z = theirs(batch.now, batch.later)
         return [z, image], F.mse_loss(image, batch.target)
@@ -181,10 +182,15 @@ def their_loss(method: str, theirs: nn.Module, batch: Batch) -> tuple[list[Tenso
     if batch.labelled is None:
         return [z, embedding], loss
     _, _, action, _ = theirs(batch.labelled.now, batch.labelled.later, predict_true_act=True)
-    return [z, embedding, action], loss + LABEL_WEIGHT * F.mse_loss(action, batch.labelled.action)
+    return [z, embedding, action], loss + LABEL_WEIGHT * F.mse_loss(action, actions(batch.labelled))
 
 
-def our_outputs(lam: Lapo | Laom | ActionModel, batch: Batch) -> list[Tensor]:
+def actions(batch: Batch) -> Tensor:
+    assert batch.action is not None
+    return batch.action
+
+
+def our_outputs(lam: Lam, batch: Batch) -> list[Tensor]:
     """The same of ours, maps flattened as theirs are."""
     z = lam.latent(batch.now, batch.later)
     if isinstance(lam, Lapo):
