@@ -1,60 +1,60 @@
-"""Plots of a study: curves with confidence bands, bars of NMSE, returns by labels, NMSE by latent dimension."""
+"""Plots of a study: curves, NMSE, returns by labels, NMSE by latent dimension; only seeds are ever averaged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distractor_data import storage
 from masklam import report
-from masklam.study import CURVE
+from masklam.table import CURVE, Rows, groups, interval, seeds
 
-Rows = list[dict[str, Any]]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Plot = Callable[[Any, Rows], bool]  # draws rows of one environment and difficulty on axes; whether there were any
 NMSE = report.PROBES["linear_probe"]
+SPLITS = {"train": "held-out episodes, training split", "test": "test split"}
 
 
 def draw(rows: Rows, folder: Path, name: str) -> None:
     """Write every plot for which there are numbers as `folder/name-….png`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plots: dict[str, Callable[[Any, Rows], bool]] = {
+    plots: dict[str, Plot] = {
         "curves": curves,
         "nmse": bars,
         "returns": returns,
+        "bc-returns": cloned_returns,
         "latent-dim": by_latent_dim,
     }
     for kind, plot in plots.items():
-        figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-        if plot(axes, rows):
-            axes.legend(fontsize="small")
+        drawn = figure(plot, rows)
+        if drawn is not None:
             with storage.atomic_write(folder / f"{name}-{kind}.png") as temporary:
-                figure.savefig(temporary, format="png", dpi=150)
-        plt.close(figure)
+                drawn.savefig(temporary, format="png", dpi=150)
 
 
-def interval(scores: np.ndarray, samples: int = 2000) -> tuple[float, float, float]:
-    """Interquartile mean of scores (seeds, tasks) and its 95 % interval.
+def figure(plot: Plot, rows: Rows) -> Figure | None:
+    """A plot with a panel for each environment (down) and difficulty (across); None where nothing is drawn."""
+    from matplotlib.figure import Figure
 
-    The interval is rliable's: percentiles of a bootstrap over seeds, stratified by task (Agarwal et al. 2021).
-    rliable itself can't be imported beside pandas 3, which breaks the `arch` it pins.
-    """
-    rng = np.random.default_rng(0)
-    seeds, tasks = scores.shape
-    drawn = scores[rng.integers(seeds, size=(samples, seeds, tasks)), np.arange(tasks)]
-    low, high = np.percentile(iqm(drawn.reshape(samples, -1)), [2.5, 97.5])
-    return float(iqm(scores.reshape(1, -1))[0]), float(low), float(high)
-
-
-def iqm(values: np.ndarray) -> np.ndarray:
-    """Mean of the middle half of each row; (N, M) → (N,)."""
-    cut = values.shape[1] // 4
-    return np.sort(values, axis=1)[:, cut : values.shape[1] - cut].mean(1)
+    envs, difficulties = (list(groups(rows, key)) for key in ("env", "difficulty"))
+    panels = groups(rows, "env", "difficulty")
+    whole = Figure(figsize=(6 * len(difficulties), 4 * len(envs)), layout="constrained")
+    grid = whole.subplots(len(envs), len(difficulties), squeeze=False)
+    empty = True
+    for i, j in np.ndindex(grid.shape):
+        place = (*envs[i], *difficulties[j])
+        axes: Any = grid[i, j]
+        if not plot(axes, panels.get(place, [])):
+            axes.set_axis_off()
+            continue
+        axes.set_title(", ".join(place), fontsize="medium")
+        axes.legend(fontsize="small")
+        empty = False
+    return None if empty else whole
 
 
 def select(rows: Rows, **wanted: Any) -> Rows:
@@ -62,29 +62,20 @@ def select(rows: Rows, **wanted: Any) -> Rows:
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
-def groups(rows: Rows, key: str) -> dict[Any, Rows]:
-    """Rows by the value of a column, in the order in which values appear."""
-    found: dict[Any, Rows] = {}
-    for row in rows:
-        found.setdefault(row[key], []).append(row)
-    return found
-
-
-def scores(rows: Rows) -> np.ndarray:
-    """(seeds, tasks): tasks are environment × difficulty; seeds that not all tasks have are left out."""
-    by_seed = [[row["value"] for row in found] for found in groups(rows, "seed").values()]
-    most = max(map(len, by_seed))
-    return np.array([values for values in by_seed if len(values) == most])
+def line(axes: Any, rows: Rows, x: str, label: str, style: str = "-") -> None:
+    """The middle of a condition's seeds by the column `x`, in their interval."""
+    at = {place: interval(seeds(found)[:, None]) for (place,), found in groups(rows, x).items()}
+    places = sorted(at)
+    band = np.array([at[place] for place in places])
+    drawn = axes.plot(places, band[:, 0], style, marker=".", label=label)
+    axes.fill_between(places, band[:, 1], band[:, 2], alpha=0.15, color=drawn[0].get_color())
 
 
 def curves(axes: Any, rows: Rows) -> bool:
     """Probe NMSE on held-out episodes by step."""
     found = select(rows, measure=CURVE)
-    for name, group in groups(found, "label").items():
-        steps = groups(group, "step")
-        band = np.array([interval(scores(at)) for _, at in sorted(steps.items())])
-        axes.plot(sorted(steps), band[:, 0], marker=".", label=name)
-        axes.fill_between(sorted(steps), band[:, 1], band[:, 2], alpha=0.2)
+    for (name, _), group in groups(found, "label", "samples").items():
+        line(axes, group, "step", name)
     axes.set(xlabel="gradient steps", ylabel="linear probe NMSE, held-out episodes")
     return bool(found)
 
@@ -92,41 +83,40 @@ def curves(axes: Any, rows: Rows) -> bool:
 def bars(axes: Any, rows: Rows) -> bool:
     """Probe NMSE in and out of distribution."""
     found = select(rows, measure=NMSE)
-    names = list(groups(found, "label"))
-    for index, (where, group) in enumerate(groups(found, "where").items()):
-        each = groups(group, "label")
-        middle = np.array([interval(scores(each[name])) for name in names if name in each])
+    names = list(groups(found, "label", "samples"))
+    for index, ((split,), group) in enumerate(groups(found, "split").items()):
+        each = groups(group, "label", "samples")
+        middle = np.array([interval(seeds(each[name])[:, None]) for name in names if name in each])
         places = np.array([k for k, name in enumerate(names) if name in each]) + 0.4 * index - 0.2
         error = [middle[:, 0] - middle[:, 1], middle[:, 2] - middle[:, 0]]
-        axes.bar(places, middle[:, 0], 0.4, yerr=np.maximum(error, 0), label=where, capsize=3)
-    axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
+        axes.bar(places, middle[:, 0], 0.4, yerr=np.maximum(error, 0), label=SPLITS[split], capsize=3)
+    axes.set_xticks(range(len(names)), [name for name, _ in names], rotation=20, ha="right")
     axes.set_ylabel("linear probe NMSE")
     return bool(found)
 
 
-def returns(axes: Any, rows: Rows) -> bool:
-    """Normalised return by the number of labelled trajectories; unseen videos dashed."""
-    found = [row for row in rows if row["kind"] == "normalised_return"]
-    for name, group in groups(found, "label").items():
-        for where, part in groups(group, "where").items():
-            budgets = {int(measure.split()[2]): at for measure, at in groups(part, "measure").items()}
-            band = np.array([interval(scores(at)) for _, at in sorted(budgets.items())])
-            style = "-" if where == report.VIDEOS["train"] else "--"
-            line = axes.plot(sorted(budgets), band[:, 0], style, marker=".", label=f"{name}, {where}")
-            axes.fill_between(sorted(budgets), band[:, 1], band[:, 2], alpha=0.15, color=line[0].get_color())
-    axes.set_xscale("log", base=2)
-    axes.set(xlabel="labelled trajectories", ylabel="return / expert's return")
+def returns(axes: Any, rows: Rows, kind: str = "normalised_return", over: str = "expert's return") -> bool:
+    """Normalised return by the number of labelled trajectories; the test split's dashed."""
+    found = select(rows, kind=kind)
+    for (name, _, split), group in groups(found, "series", "samples", "split").items():
+        line(axes, group, "budget", f"{name}, {split} split", "-" if split == "train" else "--")
+    if found:
+        axes.set_xscale("log", base=2)
+    axes.set(xlabel="labelled trajectories", ylabel=f"return / {over}")
     return bool(found)
+
+
+def cloned_returns(axes: Any, rows: Rows) -> bool:
+    """The same over the return of behaviour cloning on all true actions."""
+    return returns(axes, rows, "bc_normalised_return", "that of behaviour cloning on all actions")
 
 
 def by_latent_dim(axes: Any, rows: Rows) -> bool:
     """Probe NMSE on held-out episodes by the size of the latent action."""
-    found = select(rows, measure=NMSE, where=report.PLACES["in"], mask_corruption="")
-    for name, group in groups(found, "method").items():
-        sizes = groups(group, "latent_dim")
-        band = np.array([interval(scores(at)) for _, at in sorted(sizes.items())])
-        axes.plot(sorted(sizes), band[:, 0], marker=".", label=name)
-        axes.fill_between(sorted(sizes), band[:, 1], band[:, 2], alpha=0.2)
-    axes.set_xscale("log", base=2)
+    found = [row for row in select(rows, measure=NMSE, split="train") if row["latent_dim"] is not None]
+    for (name, _), group in groups(found, "variant", "samples").items():
+        line(axes, group, "latent_dim", name)
+    if found:
+        axes.set_xscale("log", base=2)
     axes.set(xlabel="latent dimension", ylabel="linear probe NMSE, held-out episodes")
     return len(groups(found, "latent_dim")) > 1

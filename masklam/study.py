@@ -21,7 +21,7 @@ from tqdm import tqdm
 from distractor_data import storage
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.spec import Spec, full_name
-from masklam import report
+from masklam import table
 from masklam.methods import Method, find
 from masklam.run import Run
 from masklam.settings import Settings, budgets
@@ -160,20 +160,21 @@ def study(path: str | Path, jobs: int = 1, out: str | Path | None = None) -> str
     make_datasets(plan)
     failures = train_all(runs, jobs)
     folder = Path(out or Path(path).parent / "results")
-    rows = [row for run in runs for row in collect(plan.name, run)]
+    rows = [row for run in runs for row in table.collect(plan.name, run)]
     if not rows:
         raise DmaskError(f"no run of {path} has finished: {failures[0]}")
-    table = summary(rows)
+    rows += table.over_cloning(rows)
+    text = table.summary(rows)
     with storage.atomic_write(folder / f"{plan.name}.parquet") as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
     with storage.atomic_write(folder / f"{plan.name}.md") as temporary:
-        temporary.write_text(f"# {plan.name}\n\n{table}")
+        temporary.write_text(f"# {plan.name}\n\n{text}\n{table.NOTES}")
     from masklam import plots
 
     plots.draw(rows, folder, plan.name)
     if failures:
         raise DmaskError(f"{len(failures)} of {len(runs)} runs failed; the first: {failures[0]}")
-    return table
+    return text
 
 
 def make_datasets(plan: Study) -> None:
@@ -219,63 +220,6 @@ def _train(run: Planned) -> str:
         return f"{run.folder}: {error}"
     print(f"done: {run.folder}", flush=True)
     return ""
-
-
-# --- results -------------------------------------------------------------------------------------------------
-
-
-def collect(study_name: str, run: Planned) -> Iterator[dict[str, Any]]:
-    """Everything measured in a run, one row a number."""
-    folder = Run(run.folder)
-    settings = run.settings
-    common = {
-        "study": study_name,
-        "env": run.env,
-        "difficulty": run.difficulty,
-        "label": run.label,
-        "method": settings.method,
-        "latent_dim": settings.latent_dim,
-        "mask_corruption": settings.mask_corruption,
-        "image_column": settings.image_column,
-        "seed": settings.seed,
-        "samples": settings.batch * settings.steps,
-    }
-    for found in report.measures(folder.results()):
-        place = {"kind": found.kind, "measure": found.name, "where": found.where}
-        yield {**common, **place, "step": settings.steps, "value": found.value}
-    for metric in folder.metrics():
-        if metric["stage"] == "lam" and "probe_nmse" in metric:
-            place = {"kind": "curve", "measure": CURVE, "where": report.PLACES["in"]}
-            yield {**common, **place, "step": metric["step"], "value": metric["probe_nmse"]}
-
-
-CURVE = "linear probe NMSE while training"
-
-
-def summary(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table: one row a group of seeds, one column a measure, mean ± standard deviation over seeds."""
-    final = [row for row in rows if row["kind"] not in ("curve", "return")]
-    columns = list(dict.fromkeys((row["measure"], row["where"]) for row in final))
-    groups: dict[tuple[str, ...], dict[tuple[str, str], list[float]]] = {}
-    for row in final:
-        key = tuple(str(row[name]) for name in ("env", "difficulty", "label", "samples"))
-        groups.setdefault(key, {}).setdefault((row["measure"], row["where"]), []).append(row["value"])
-    header = ["environment", "difficulty", "method", "samples", *(f"{name}, {where}" for name, where in columns)]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for key, values in groups.items():
-        cells = [_cell(values.get(column, [])) for column in columns]
-        lines.append("| " + " | ".join([*key, *cells]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(values: list[float]) -> str:
-    if not values:
-        return ""
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.3f}"
-    spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    return f"{mean:.3f} ± {spread:.3f}"
 
 
 def _tuple(value: Any) -> Any:

@@ -1,12 +1,16 @@
+import json
+import re
 from pathlib import Path
 
 import moving_square
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from distractor_data import storage
 from distractor_data.errors import DmaskError
-from masklam import plots, study
+from masklam import plots, study, table
 from masklam.settings import Settings
 
 TOML = """
@@ -35,7 +39,8 @@ labelled_trajectories = [1]
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # small tensors; more threads only wait for each other
+    torch.set_num_threads(1)  # small tensors; more threads only wait for each other
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("DMASK_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "tiny.toml"
     path.write_text(TOML)
@@ -132,14 +137,14 @@ def test_a_study_trains_resumes_and_writes_its_results(file, monkeypatch):
     file.write_text(TOML.replace('["lapo", "masklam", "bc"]', '["masklam"]').replace('["", "dilate:1"]', '[""]'))
     moving_square.write(file.parent / "data" / "easy", episodes=4, steps=12)
     monkeypatch.setattr(study, "make_datasets", lambda plan: None)
-    table = study.study(file)
-    assert len(table.splitlines()) == 4
+    text = study.study(file)
+    assert len(text.splitlines()) == 4
     rows = pq.read_table(file.parent / "results" / "tiny.parquet").to_pylist()
     assert {row["label"] for row in rows} == {"masklam-d4", "masklam-d8"}
     pictures = {path.name for path in (file.parent / "results").glob("*.png")}
     assert pictures == {"tiny-curves.png", "tiny-nmse.png", "tiny-latent-dim.png"}
     monkeypatch.setattr(study, "_train", None)  # nothing is left to train
-    assert study.study(file) == table
+    assert study.study(file) == text
 
 
 def test_bad_studies_are_named(file):
@@ -150,9 +155,116 @@ def test_bad_studies_are_named(file):
         study.read(file.with_name("other.toml"))
 
 
+VARIED = """
+name = "varied"
+[data]
+directory = "data"
+envs = ["walker", "cheetah"]
+difficulties = ["clean", "easy"]
+[grid]
+method = ["lapo", "masklam"]
+latent_dim = [4, 8]
+seed = [0, 1, 2]
+[train]
+batch = 8
+[[extra]]
+method = "lapo"
+latent_dim = 8
+quantize = "fsq"
+[[extra]]
+method = "lapo"
+image_column = "observation.image_clean"
+[[extra]]
+method = "masklam"
+mask_corruption = "dilate:1"
+[[extra]]
+method = "lapo"
+steps = 4000
+"""
+
+
+def measured(plan, value):
+    """Rows of a study whose runs have results: `value(run, place or split and budget)` for each number."""
+    for run in plan.runs():
+        places = {
+            place: {"nmse": value(run, place), "per_dimension": [], "shuffled": value(run, place, "shuffled")}
+            for place in ("in", "out")
+        }
+        returns = {
+            split: {
+                str(n): {"returns": [value(run, split, n)], "normalised": value(run, split, n, "normalised")}
+                for n in (2, 8)
+            }
+            for split in ("train", "test")
+        }
+        storage.write_json(Path(run.folder) / "results.json", {"linear_probe": places, "returns": returns})
+        log = {"stage": "lam", "step": 10, "probe_nmse": value(run, "curve")}
+        (Path(run.folder) / "metrics.jsonl").write_text(json.dumps(log) + "\n")
+    return [row for run in plan.runs() for row in table.collect(plan.name, run)]
+
+
+def test_nothing_but_seeds_is_averaged(file):
+    """Every condition has a number of its own, and no mean of two of them is one: only those may be seen."""
+    file.write_text(VARIED)
+    plan, numbers = study.read(file), {}
+
+    def value(run, *what):
+        condition = (run.env, run.difficulty, run.label, *what)  # all but the seed
+        return float(1 + numbers.setdefault(condition, len(numbers)) ** 2)
+
+    rows = measured(plan, value)
+    expected = {float(1 + k**2) for k in range(len(numbers))}
+    for plot in (plots.curves, plots.bars, plots.returns, plots.by_latent_dim):
+        drawn = plots.figure(plot, rows)
+        panels = [axes for axes in drawn.axes if axes.has_data()]
+        assert len(panels) == 4
+        lines = [list(curve.get_ydata()) for axes in panels for curve in axes.get_lines()]
+        heights = [patch.get_height() for axes in panels for patch in axes.patches]
+        shown = heights if plot is plots.bars else [y for ys in lines for y in ys]
+        assert shown
+        assert {round(float(y), 6) for y in shown} <= expected
+    cells = [cell for row in table.summary(rows).splitlines() for cell in row.split(" | ") if "[" in cell]
+    assert len(cells) > 100
+    for cell in cells:
+        middle, low, high = (float(number) for number in re.findall(r"[\d.]+", cell))
+        assert middle == low == high
+        assert middle in expected
+
+
+def test_rows_of_two_conditions_have_no_mean():
+    rows = [{"seed": seed, "value": 1.0} for seed in (0, 1, 1)]
+    with pytest.raises(ValueError, match="several conditions"):
+        table.seeds(rows)
+
+
+def test_returns_are_divided_by_those_of_behaviour_cloning_on_all_actions():
+    common = {"kind": "return", "env": "walker-run", "samples": 1, "image_column": "i", "training_episodes": 54}
+    rows = [
+        {**common, "measure": "return, n", "control": None, **dict(zip(KEYS, values, strict=True))}
+        for values in [
+            ("easy", "bc-all", "bc", 54, "train", 0, 6.0),
+            ("easy", "bc-all", "bc", 54, "train", 1, 10.0),
+            ("easy", "bc", "bc", 2, "train", 0, 100.0),  # not all actions
+            ("clean", "bc-all", "bc", 54, "train", 0, 100.0),  # another difficulty
+            ("easy", "bc-all", "bc", 54, "test", 0, 100.0),  # other videos
+            ("easy", "lapo", "lapo", 2, "train", 0, 2.0),
+            ("hard", "lapo", "lapo", 2, "train", 0, 2.0),  # nothing to divide by
+        ]
+    ]
+    found = {(row["difficulty"], row["label"], row["split"], row["seed"]): row for row in table.over_cloning(rows)}
+    assert found["easy", "lapo", "train", 0]["value"] == 2.0 / 8.0
+    assert found["easy", "bc-all", "train", 1]["value"] == 10.0 / 8.0
+    assert found["easy", "bc-all", "test", 0]["value"] == 1.0
+    assert ("hard", "lapo", "train", 0) not in found
+    assert found["easy", "lapo", "train", 0]["kind"] == "bc_normalised_return"
+
+
+KEYS = ("difficulty", "label", "method", "budget", "split", "seed", "value")
+
+
 def test_intervals_contain_their_mean_and_shrink_with_more_seeds():
     rng = np.random.default_rng(0)
-    few, many = (plots.interval(rng.normal(size=(seeds, 2))) for seeds in (4, 100))
+    few, many = (table.interval(rng.normal(size=(seeds, 2))) for seeds in (4, 100))
     for middle, low, high in (few, many):
         assert low <= middle <= high
     assert many[2] - many[1] < few[2] - few[1]
