@@ -94,6 +94,32 @@ def train(
 
 
 @app.command()
+def probe(
+    target: Annotated[str, typer.Argument(help="FILE.py:function, your own, (now, later) → latents")],
+    dataset: Annotated[str, typer.Argument(help="Folder or Hub repository of the dataset")],
+    env: Annotated[str, typer.Option(help="Environment, such as walker-run")] = "walker-run",
+    split: Annotated[str, typer.Option(help="Whose episodes fit the probes: train or test")] = "train",
+    images: Annotated[str, typer.Option(help="uint8 (B, H, W, 3), or float (B, 3, H, W) in [-1, 1]")] = "uint8",
+    image_column: Annotated[str, typer.Option(help="Column of the images")] = "observation.image",
+    mask_column: Annotated[str, typer.Option(help="Column of the masks [the image column's]")] = "",
+    held_out: Annotated[float, typer.Option(help="Share of the episodes that only reports see")] = 0.1,
+    transitions: Annotated[int, typer.Option(help="To fit, and to report on, at most")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of the nonlinear probe and the shuffled pairs")] = 0,
+    cache: Annotated[str | None, typer.Option(help="Folder of decoded frames [~/.cache/dmask]")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file of the results")] = None,
+) -> None:
+    """Probe anyone's latent actions or features as a run's are: NMSE, controls, constant dimensions."""
+    from distractor_data import storage
+    from masklam import external, report
+
+    options = (env, split, images, image_column, mask_column, held_out, transitions, seed, cache)
+    results = external.probe(target, dataset, *options)
+    if out is not None:
+        storage.write_json(out, results)
+    typer.echo(report.lines(results))
+
+
+@app.command()
 def push(
     run: Annotated[Path, typer.Argument(help="Folder of the run")],
     name: Annotated[str | None, typer.Argument(help="ORG/NAME; without it <you>/<method>-<env>")] = None,

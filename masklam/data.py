@@ -39,6 +39,12 @@ class Frames:
     first: Tensor  # (N,) int64, the first frame of the frame's episode
     last: Tensor  # (N,) int64, the last one
 
+    @classmethod
+    def of_episode(cls, images: Tensor) -> Frames:
+        """Images (T, H, W, 3) of one episode, without masks and actions."""
+        zero = torch.zeros(len(images), dtype=torch.int64)
+        return cls(images, None, torch.zeros(len(images), 0), zero, zero, zero + len(images) - 1)
+
     @property
     def episodes(self) -> int:
         return int(self.episode[-1]) + 1

@@ -29,7 +29,8 @@ TEST = "out"  # the place of the test split in tables of probes
 
 def check(job: Job) -> None:
     """Raise `DmaskError` now for what the evaluation will lack: the rollouts' videos, a reference that is none."""
-    if "evaluation" in job.settings.todo and job.settings.eval_episodes:
+    acts = "policy" in job.settings.todo or "policy" in job.finished
+    if acts and "evaluation" in job.settings.todo and job.settings.eval_episodes:
         rollout_spec(job)
         if job.settings.reference:
             reference(job)

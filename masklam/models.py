@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,8 +12,10 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from distractor_data.errors import DmaskError
+from masklam.data import Frames
 from masklam.encoders import Decoder, Encoder, ResidualBlock, flat, initialise, unflat, widths
 from masklam.methods import find
+from masklam.published import pictures, published
 from masklam.standard import Standard
 
 VERSION = 2  # of the networks; weights of other versions have other names, or another meaning
@@ -282,6 +285,7 @@ class Model(
         side = -(-image_size // 2 ** len(channels))
         row = find(method)
         self.method, self.frame_stack, self.parts, self.budgets = method, frame_stack, parts, sorted(budgets)
+        self.image_size = image_size
         if "lam" in parts:
             shape = (channels_in, channels, res_blocks, side)
             if row.family == "lapo":
@@ -300,10 +304,28 @@ class Model(
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Model:  # type: ignore[override]
+        """The model in a folder or of the Hub (`org/name`). Raises `DmaskError` at once where it is in neither."""
+        if not Path(source).is_dir():
+            published(str(source), options.get("revision"), options.get("token"), options.get("cache_dir"))
+        return super().from_pretrained(source, **options)
+
+    @classmethod
     def _from_pretrained(cls, **options: Any) -> Model:
         """Called by `from_pretrained`, with what stands in `config.json`."""
         check_version(options["model_id"], options.get("version"))
         return super()._from_pretrained(**options)
+
+    def encode(self, images: Any) -> Tensor:
+        """Observations (B, 3·stack, H, W) in [-1, 1] on the model's device, as `latent` and `act` take them.
+
+        `images` are what `datasets` and `distractor_data.load` give: PIL images or uint8 (H, W, 3), one of them, a
+        batch or a list. In a stack they are consecutive frames, the first being that of an episode. Raises
+        `DmaskError` for images of another size than the model's.
+        """
+        frames = Frames.of_episode(pictures(images, self.image_size))
+        device = next(self.parameters()).device
+        return frames.observations(torch.arange(len(frames.image)), self.frame_stack, device)
 
     def latent(self, now: Tensor, later: Tensor) -> Tensor:
         """Latent actions (B, d) of observations (B, 3·stack, H, W) in [-1, 1]; for `idm` standardised actions."""
