@@ -66,8 +66,9 @@ def collect(study: str, run: Planned) -> Iterator[dict[str, Any]]:
 
 def _series(run: Planned) -> str:
     """A label without the budget of a method that has a run for each."""
-    budgets = run.settings.labelled_trajectories
-    return run.label.replace(f"-labelled-trajectories{'-'.join(map(str, budgets))}", "", 1)
+    return run.label.replace(
+        "-labels-" + "-".join(str(n or "all") for n in run.settings.labelled_trajectories), "", 1
+    )
 
 
 def over_cloning(rows: Rows) -> Rows:

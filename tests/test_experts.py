@@ -124,6 +124,7 @@ def test_a_training_from_a_policy_keeps_its_actor_while_the_critics_learn(traine
     earlier, metadata = policies.read(source)
     kept, record = policies.read(out)
     assert int(record["steps"]) == int(metadata["steps"]) + 1_600
+    assert evaluate.steps_by(record) == {"SAC": int(record["steps"])}
     assert f"--from {source.name}" in record["command"]
     assert json.loads(record["before"]) == [metadata["command"]]
     assert str(tmp_path) not in "".join(record.values())  # a file names no folder of the machine it was made on

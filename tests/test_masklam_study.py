@@ -180,6 +180,9 @@ mask_corruption = "dilate:1"
 [[extra]]
 method = "lapo"
 steps = 4000
+[[extra]]
+method = "laom-labels"
+labelled_trajectories = [2, 8]
 """
 
 
@@ -190,10 +193,11 @@ def measured(plan, value):
             place: {"nmse": value(run, place), "per_dimension": [], "shuffled": value(run, place, "shuffled")}
             for place in ("in", "out")
         }
+        budgets = run.settings.labelled_trajectories or (2, 8)
         returns = {
             split: {
                 str(n): {"returns": [value(run, split, n)], "normalised": value(run, split, n, "normalised")}
-                for n in (2, 8)
+                for n in budgets
             }
             for split in ("train", "test")
         }
@@ -223,6 +227,10 @@ def test_nothing_but_seeds_is_averaged(file):
         shown = heights if plot is plots.bars else [y for ys in lines for y in ys]
         assert shown
         assert {round(float(y), 6) for y in shown} <= expected
+    lines = {
+        line.get_label(): len(line.get_xdata()) for line in plots.figure(plots.returns, rows).axes[0].get_lines()
+    }
+    assert lines["laom-labels-d64, train split"] == 2  # the budgets of two runs on one line
     cells = [cell for row in table.summary(rows).splitlines() for cell in row.split(" | ") if "[" in cell]
     assert len(cells) > 100
     for cell in cells:

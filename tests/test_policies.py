@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -39,6 +40,21 @@ def test_shipped_policies_reach_what_their_metadata_says(env: str) -> None:
         assert abs(measured.mean() - means[level]) < 4 * max(deviation, 0.02 * means[level])
     if "medium" in means:
         assert 0.25 * means["expert"] < means["medium"] < 0.75 * means["expert"]
+
+
+def test_the_table_says_which_algorithm_took_which_steps() -> None:
+    """As the files' commands name them, and adding up to all of a file's steps; the README shows this table."""
+    for env in policies.shipped():
+        for level in ("expert", "medium"):
+            record = policies.read(policies.weights_file(level, env))[1]
+            commands = [*json.loads(record.get("before", "[]")), record["command"]]
+            named = [re.search(r"--algorithm (\w+)", command) for command in commands]
+            taken = evaluate.steps_by(record)
+            assert list(taken) == list(dict.fromkeys(found[1].upper() if found else "SAC" for found in named))
+            assert sum(taken.values()) == int(record["steps"])
+            assert min(taken.values()) > 0
+    assert "| cheetah-run | expert | 879.3 ± 30.6 | 20 | 1.95 M SAC, 17.01 M PPO |" in evaluate.table()
+    assert evaluate.table() in (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_mixed_draws_a_level_for_each_episode_and_records_it() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from distractor_data import policies, storage
 from distractor_data.errors import DmaskError
 from distractor_data.policies import checkpoint
-from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns
+from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns, steps_by
 from distractor_data.policies.learner import PPO, PPO_ENVS, PPO_RATES, UNUSED, Learner, Settings, Tensors
 
 CHUNK = 2000  # control steps between two looks at the clock
@@ -155,6 +155,8 @@ def _record(learner: Learner, out: Path) -> dict[str, str]:
     if settings.algorithm == "ppo":
         used = {name: value for name, value in used.items() if name not in UNUSED}
         used |= {**PPO, "num_envs": PPO_ENVS, "learning_rate": PPO_RATES}
+    steps = steps_by(before) if "steps" in before else {}
+    steps[settings.algorithm.upper()] = steps.get(settings.algorithm.upper(), 0) + learner.steps
     commands = [*json.loads(before.get("before", "[]")), before["command"]] if "command" in before else []
     return {
         "env": settings.env,
@@ -163,7 +165,8 @@ def _record(learner: Learner, out: Path) -> dict[str, str]:
         "obs_norm_eps": "1e-8",
         "obs_clip": "10",
         "algorithm": settings.algorithm.upper(),
-        "steps": str(int(before.get("steps", 0)) + learner.steps),
+        "steps": str(sum(steps.values())),
+        "steps_by": json.dumps(steps),
         "seed": str(settings.seed),
         "settings": json.dumps({**used, "start": Path(settings.start).name}),
         "versions": json.dumps({name: version(name) for name in ("sbx-rl", "jax", "mujoco", "dm_control")}),
