@@ -63,6 +63,7 @@ class Episodes(Sequence[Episode]):
             image=storage.decode_images(rows[schema.IMAGE]),
             mask=mask,
             mask_sim=masks[schema.MASK_SIM],
+            mask_clean=masks[schema.MASK_CLEAN],
             image_clean=(
                 storage.decode_images(rows[schema.IMAGE_CLEAN]) if schema.IMAGE_CLEAN in rows.column_names else None
             ),

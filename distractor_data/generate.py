@@ -68,6 +68,7 @@ def generate(
         if overwrite:
             _empty(root)
         publish = _publisher(directory, push, spec, license, overwrite) if push else lambda: None
+        spec = _as_begun(root, spec)
         _resume(root, spec, fps)
         publish()
         with _masking(root, masks, lambda frames: on_masked(frames, spec.episodes * spec.steps)) as mask:
@@ -117,6 +118,12 @@ def _empty(root: Path) -> None:
     for path in root.iterdir():
         if path.name != ".lock":
             storage.remove(path)
+
+
+def _as_begun(root: Path, spec: Spec) -> Spec:
+    """The spec in the version that its config was begun with, whose splits are read together."""
+    begun = [meta.read_spec(path.parent.parent).version for path in root.parent.glob(f"*/{schema.DMASK}")]
+    return dataclasses.replace(spec, version=min([spec.version, *begun]))
 
 
 def _resume(root: Path, spec: Spec, fps: int) -> None:

@@ -24,6 +24,7 @@ class Episode:
     info: dict[str, Any] = field(default_factory=dict)  # the episode's record, as in meta/episodes
     image_clean: np.ndarray | None = None  # (T, H, W, 3) uint8
     mask_sim: np.ndarray | None = None  # (T, H, W) bool, the simulator's, where `mask` is a model's
+    mask_clean: np.ndarray | None = None  # (T, H, W) bool, the agent in `image_clean`
 
     def __len__(self) -> int:
         return len(self.action)
@@ -67,6 +68,7 @@ def _run(spec: Spec, episode: int, env: Any) -> Episode:
         reward=reward,
         done=dones,
         image_clean=np.stack([seen.image_clean for seen in observations]) if spec.clean else None,
+        mask_clean=np.stack([seen.mask_clean for seen in observations]) if spec.mask_clean else None,
         info={
             "episode_index": episode,
             "length": len(actions),

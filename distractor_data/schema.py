@@ -16,6 +16,7 @@ IMAGE = "observation.image"
 MASK = "observation.mask"
 MASK_SIM = "observation.mask_sim"
 IMAGE_CLEAN = "observation.image_clean"
+MASK_CLEAN = "observation.mask_clean"
 STATE = "observation.state"
 ACTION = "action"
 REWARD = "next.reward"
@@ -26,8 +27,9 @@ INDEX = "index"
 TASK = "task_index"
 TIMESTAMP = "timestamp"
 
-IMAGE_COLUMNS = (IMAGE, MASK, MASK_SIM, IMAGE_CLEAN)
-MASK_COLUMNS = (MASK, MASK_SIM)
+IMAGE_COLUMNS = (IMAGE, MASK, MASK_SIM, IMAGE_CLEAN, MASK_CLEAN)
+MASK_COLUMNS = (MASK, MASK_SIM, MASK_CLEAN)
+CLEAN_COLUMNS = (IMAGE_CLEAN, MASK_CLEAN)
 VECTOR_COLUMNS = (STATE, ACTION)
 _SCALARS = {
     REWARD: "float32",

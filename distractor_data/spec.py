@@ -23,6 +23,7 @@ DIFFICULTIES = ("clean", "easy", "medium", "hard", "scale-easy-video-hard")
 SPLITS = ("train", "test")
 SYNTHETIC = "synthetic"
 DEFAULT_DIR = "data/distracting-dcs-masked"
+VERSION = 2  # 1 kept no mask of the clean image
 
 
 class Purpose(IntEnum):
@@ -55,8 +56,9 @@ class Spec:
     policy: str = "expert"  # or another level, or a .safetensors file
     policy_digest: str = ""
     noise: float = 0.0  # standard deviation of the Gaussian noise added to every action
-    clean: bool = False  # also keep the undistracted image
+    clean: bool = False  # also keep the undistracted image and the agent's mask in it
     seed: int = 0
+    version: int = VERSION  # of what these fields mean; a dataset keeps the one that it was begun with
 
     def __post_init__(self) -> None:
         for field in ("episodes", "steps", "image_size"):
@@ -72,6 +74,11 @@ class Spec:
         for field, allowed in (("difficulty", DIFFICULTIES), ("split", SPLITS)):
             if getattr(self, field) not in allowed:
                 raise DmaskError(f"--{field} is {getattr(self, field)!r}; choose one of {', '.join(allowed)}")
+
+    @property
+    def mask_clean(self) -> bool:
+        """Whether the agent's mask in the undistracted image is kept."""
+        return self.clean and self.version > 1
 
     def seed_sequence(self, episode: int, purpose: Purpose) -> np.random.SeedSequence:
         """The random stream of one purpose in one episode; the split is in the key, so no two share one."""
@@ -93,6 +100,7 @@ class Spec:
     def from_json(cls, record: dict[str, Any]) -> Spec:
         """The inverse of `to_json`. Raises `DmaskError` where a field is unknown or missing."""
         names = {field.name for field in dataclasses.fields(cls)}
+        record = {"version": 1} | record  # the first version didn't say so
         if set(record) != names:
             odd = ", ".join(sorted(set(record) ^ names))
             raise DmaskError(f"the dataset's spec was written by another version of dmask (fields: {odd})")

@@ -190,6 +190,8 @@ def frames_table(episode: Episode, fps: int) -> pa.Table:
         images[schema.MASK_SIM] = [encode_mask(mask) for mask in episode.mask_sim]
     if episode.image_clean is not None:
         images[schema.IMAGE_CLEAN] = [encode_image(image) for image in episode.image_clean]
+    if episode.mask_clean is not None:
+        images[schema.MASK_CLEAN] = [encode_mask(mask) for mask in episode.mask_clean]
     (length, state_size), action_size = episode.state.shape, episode.action.shape[1]
     columns: dict[str, Any] = {
         name: [{"bytes": blob, "path": None} for blob in blobs] for name, blobs in images.items()
@@ -226,6 +228,8 @@ def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
         values[schema.MASK_SIM] = episode.mask_sim[picked][..., None].astype(float)
     if episode.image_clean is not None:
         values[schema.IMAGE_CLEAN] = episode.image_clean[picked] / 255.0
+    if episode.mask_clean is not None:
+        values[schema.MASK_CLEAN] = episode.mask_clean[picked][..., None].astype(float)
     return {name: column_stats(value) for name, value in values.items()}
 
 

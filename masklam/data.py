@@ -156,7 +156,7 @@ def require(root: Path, columns: list[str]) -> None:
     present = [name for name in columns_of(root) if name in schema.IMAGE_COLUMNS]
     for name in columns:
         if name not in present:
-            maker = "`dmask mask`" if name in schema.MASK_COLUMNS else "`dmask generate --clean`"
+            maker = "`dmask generate --clean`" if name in schema.CLEAN_COLUMNS else "`dmask mask`"
             raise DmaskError(f"{root} has no column {name} ({maker} makes it); it has {', '.join(present)}")
 
 

@@ -13,12 +13,13 @@ import numpy as np
 from distractor_data.envs import rendering  # sets up OpenGL before dm_control is imported
 
 # isort: split
+import mujoco
 from dm_control import suite
 from dm_control.mujoco.wrapper import core
 from dm_control.suite.wrappers import pixels
 
 from distractor_data.envs import upstream
-from distractor_data.envs.suite import camera_index, split_name
+from distractor_data.envs.suite import SuiteEnv, camera_index, split_name
 from distractor_data.spec import Purpose, Spec
 
 assert rendering  # imported for what it sets up
@@ -84,6 +85,33 @@ def upstream_trace(spec: Spec, episode: int, steps: int) -> dict[str, np.ndarray
         if step < steps - 1:
             time_step = env.step(rng.uniform(-1, 1, env.action_spec().shape[0]))
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def dm_control_frame(spec: Spec, steps: int) -> dict[str, np.ndarray]:
+    """What dm_control's own renderer shows of our environment, after `steps` of `seeded_actions`.
+
+    `image` is (H, W, 3) uint8, `mask` (H, W) bool: where its segmentation sees a part of the agent.
+    """
+    env = SuiteEnv(spec, 0)
+    env._env.reset()
+    for action in seeded_actions(env.action_size, steps):
+        env.step_blind(action)
+    physics, model = env.physics, env.physics.model.ptr
+    if spec.difficulty != "clean":  # the present frame of the video, if dm_control sent another one before
+        with physics.contexts.gl.make_current() as context:
+            skybox = rendering.skybox(model)
+            context.call(mujoco.mjr_uploadTexture, model, physics.contexts.mujoco.ptr, skybox)
+    view = {"height": spec.image_size, "width": spec.image_size, "camera_id": env.camera}
+    image, segments = physics.render(**view), physics.render(segmentation=True, **view)
+    agent = rendering.agent_parts(model)
+    mask = [[(kind, index) in agent for index, kind in row] for row in segments.tolist()]
+    physics.free()
+    return {"image": image, "mask": np.array(mask)}
+
+
+def seeded_actions(size: int, steps: int) -> np.ndarray:
+    """(steps, size) in [-1, 1], the same for the same arguments."""
+    return np.random.default_rng(0).uniform(-1, 1, (steps, size))
 
 
 def alone(function: Callable[..., Result], *arguments: Any) -> Result:

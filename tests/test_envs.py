@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from distractor_data.errors import DmaskError
 from distractor_data.spec import Spec
 
 SPEC = Spec(env="walker-run", steps=80)
+TOO_SMALL = ("lqr-lqr_6_2", "point_mass-easy", "point_mass-hard")  # the agent is less than a pixel of 32×32
 PAPERS = ["walker-run", "cheetah-run", "hopper-hop", "humanoid-walk"]
 
 
@@ -58,7 +60,7 @@ def test_same_arguments_same_pixels_other_episode_other_pixels():
     spec = dataclasses.replace(SPEC, clean=True)
     first, second, other = run(spec), run(spec), run(spec, episode=1)
     for one, two in zip(first, second, strict=True):
-        for field in ("image", "mask", "state", "image_clean"):
+        for field in ("image", "mask", "state", "image_clean", "mask_clean"):
             np.testing.assert_array_equal(getattr(one, field), getattr(two, field))
     assert (first[0].image != other[0].image).any()
 
@@ -107,6 +109,8 @@ def test_clean_image_is_that_of_the_undistracted_environment():
     clean = run(dataclasses.replace(SPEC, difficulty="clean"))
     for one, two in zip(distracted, clean, strict=True):
         np.testing.assert_array_equal(one.image_clean, two.image)
+        np.testing.assert_array_equal(one.mask_clean, two.mask)
+        assert (one.mask_clean != one.mask).any()  # the distracted camera stands elsewhere
 
 
 def test_static_backgrounds_and_cameras_stand_still():
@@ -125,18 +129,51 @@ def test_every_difficulty_runs(difficulty):
     assert seen[-1].image.shape == (64, 64, 3)
 
 
-def test_every_environment_gives_a_masked_observation():
-    from distractor_data.envs.suite import environments
+def drawn_by_dm_control(specs: list[Spec]) -> list[dict[str, np.ndarray]]:
+    from scripts.peer import dm_control_frame
 
-    for env in environments():
-        made = make(Spec(env=env, steps=3, image_size=32), 0)
-        made.reset()
-        seen, reward, _ = made.step(np.zeros(made.action_size))
-        made.close()
-        assert seen.image.shape == (32, 32, 3), env
-        assert seen.mask.shape == (32, 32), env
-        assert seen.mask.any() or env == "lqr-lqr_6_2", env  # it may start outside of the picture
-        assert np.isfinite(reward), env
+    return [dm_control_frame(spec, steps=1) for spec in specs]
+
+
+def test_every_environment_is_drawn_as_dm_control_draws_it(monkeypatch):
+    """Distracted and clean, image and mask, pixel for pixel, once our shadow map is as large as theirs."""
+    from distractor_data.envs import rendering
+    from distractor_data.envs.suite import environments
+    from scripts.peer import alone, seeded_actions
+
+    monkeypatch.setattr(rendering, "SHADOW_SIZE", 2048)
+    specs = [Spec(env=env, steps=3, image_size=32, clean=True) for env in environments()]
+    clean = [dataclasses.replace(spec, difficulty="clean") for spec in specs]
+    with ThreadPoolExecutor() as pool:
+        theirs = pool.submit(alone, drawn_by_dm_control, specs + clean)
+        ours = []
+        for spec in specs:
+            made = make(spec, 0)
+            made.reset()
+            ours.append(made.step(seeded_actions(made.action_size, 1)[0]))
+            made.close()
+    frames = theirs.result()
+    for spec, (seen, reward, _), distracted, clear in zip(
+        specs, ours, frames[: len(specs)], frames[len(specs) :], strict=True
+    ):
+        np.testing.assert_array_equal(seen.image, distracted["image"], err_msg=spec.env)
+        np.testing.assert_array_equal(seen.mask, distracted["mask"], err_msg=spec.env)
+        np.testing.assert_array_equal(seen.image_clean, clear["image"], err_msg=spec.env)
+        np.testing.assert_array_equal(seen.mask_clean, clear["mask"], err_msg=spec.env)
+        assert seen.mask_clean.any() or spec.env in TOO_SMALL, spec.env
+        assert np.isfinite(reward), spec.env
+
+
+@pytest.mark.parametrize("env", ["quadruped-escape", "swimmer-swimmer6", "walker-run"])
+def test_the_small_shadow_map_changes_little(env, monkeypatch):
+    from distractor_data.envs import rendering
+
+    spec = Spec(env=env, clean=True)
+    (small,) = run(spec, steps=0)
+    monkeypatch.setattr(rendering, "SHADOW_SIZE", 2048)
+    (large,) = run(spec, steps=0)
+    assert psnr(small.image, large.image) > 36
+    assert psnr(small.image_clean, large.image_clean) > 36
 
 
 def test_unknown_environment_names_the_nearest():

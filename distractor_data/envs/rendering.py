@@ -64,6 +64,7 @@ class Renderer:
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         self._scene = mujoco.MjvScene(model, _MAX_GEOMS)
         self._option = mujoco.MjvOption()
+        self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = 0  # no rays of sensors, as in dm_control's pictures
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._camera.fixedcamid = camera
@@ -90,7 +91,7 @@ class Renderer:
         for index in range(scene.ngeom):
             geom = scene.geoms[index]
             # Agent white, all else black: one comparison reads the mask, and what hides the agent hides it here.
-            geom.segid = 0xFFFFFE if (geom.objtype, geom.objid) in self._agent else -1
+            geom.segid = 0xFFFFFE if (geom.objtype, geom.objid) in self._agent else 0
         scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = 1
         scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
         pixels = self._read()

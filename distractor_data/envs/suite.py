@@ -32,13 +32,37 @@ class Observation:
     mask: np.ndarray  # (H, W) bool, the agent
     state: np.ndarray  # (S,) float32, the suite's observation flattened in sorted key order
     image_clean: np.ndarray | None  # (H, W, 3) uint8, the same instant without any distractor
+    mask_clean: np.ndarray | None  # (H, W) bool, the agent in `image_clean`
+
+
+class Undistracted(control.Environment):
+    """Remembers what the distractions further out change, as the task left it: its model and the cameras' poses."""
+
+    def __init__(self, env: control.Environment) -> None:
+        self._env = env
+
+    def reset(self) -> Any:
+        time_step = self._env.reset()
+        # Tasks change their model here: sizes, places and colours of targets, height fields.
+        self.model = copy.copy(self._env.physics.model.ptr)
+        self._remember_cameras()
+        return time_step
+
+    def step(self, action: np.ndarray) -> Any:
+        time_step = self._env.step(action)
+        self._remember_cameras()
+        return time_step
+
+    def _remember_cameras(self) -> None:
+        data = self._env.physics.data
+        self.cameras = data.cam_xpos.copy(), data.cam_xmat.copy()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
 
 
 class BackgroundEnv(control.Environment):
-    """Plays a video in the skybox, with upstream's semantics and its order of random draws.
-
-    It also remembers the camera's undistracted pose, which upstream's camera process overwrites further out.
-    """
+    """Plays a video in the skybox, with upstream's semantics and its order of random draws."""
 
     def __init__(
         self,
@@ -72,13 +96,7 @@ class BackgroundEnv(control.Environment):
         self.first, last = (still, still) if still is not None else self.path.span(steps)
         self._frames = backgrounds.frames(split, self.video, self.first, last, size)
 
-        model = env.physics.model
-        env.physics.named.model.mat_rgba["grid", "a"] = ground_plane_alpha
-        texture = rendering.skybox(model.ptr)
-        model.tex_width[texture] = model.tex_height[texture] = size
-        address = model.tex_adr[texture]
-        self._texture = model.ptr.tex_data[address : address + self._frames[0].size]
-        self.show()
+        self._ground_plane_alpha, self._size = ground_plane_alpha, size
 
     @property
     def frame(self) -> int:
@@ -91,20 +109,22 @@ class BackgroundEnv(control.Environment):
 
     def reset(self) -> Any:
         time_step = self._env.reset()
-        self._remember_camera()
+        physics = self._env.physics
+        model = physics.model.ptr
+        physics.named.model.mat_rgba["grid", "a"] = self._ground_plane_alpha
+        texture = rendering.skybox(model)
+        model.tex_width[texture] = model.tex_height[texture] = self._size
+        address = model.tex_adr[texture]
+        self._texture = model.tex_data[address : address + self._frames[0].size]
+        self.show()
         return time_step
 
     def step(self, action: np.ndarray) -> Any:
         time_step = self._env.step(action)
-        self._remember_camera()
         if self.dynamic:
             self.path.advance()
             self.show()
         return time_step
-
-    def _remember_camera(self) -> None:
-        data = self._env.physics.data
-        self.camera_pose = data.cam_xpos.copy(), data.cam_xmat.copy()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)
@@ -126,17 +146,12 @@ class SuiteEnv:
         self.fps = round(1 / env.control_timestep())
         self._action_spec = env.action_spec()
         self.action_size = int(self._action_spec.shape[0])
-        self._clean_model = copy.copy(self.physics.model.ptr) if spec.clean else None
         self._background: BackgroundEnv | None = None
+        self._undistracted: Undistracted | None = None
         self._env = env if spec.difficulty == "clean" else self._distract(env, domain)
         self._steps = 0
-        agent = rendering.agent_parts(self.physics.model.ptr)
-        self._renderer = rendering.Renderer(self.physics.model.ptr, self.camera, spec.image_size, agent)
-        self._clean_renderer = (
-            rendering.Renderer(self._clean_model, self.camera, spec.image_size, agent)
-            if self._clean_model and self._background
-            else None
-        )
+        self._renderer: rendering.Renderer | None = None
+        self._clean_renderer: rendering.Renderer | None = None
 
     def _distract(self, env: control.Environment, domain: str) -> control.Environment:
         spec, episode = self.spec, self.episode
@@ -149,6 +164,8 @@ class SuiteEnv:
                 upstream.DIFFICULTY_NUM_VIDEOS[difficulty],
             )
         plane = upstream.get_background_kwargs(domain, num_videos, spec.dynamic, None)["ground_plane_alpha"]
+        if spec.clean:
+            env = self._undistracted = Undistracted(env)
         self._background = BackgroundEnv(
             env,
             _backgrounds(spec.backgrounds),
@@ -183,7 +200,15 @@ class SuiteEnv:
     def reset(self) -> Observation:
         """Start the episode."""
         self._steps = 0
-        return self._observe(self._env.reset())
+        time_step = self._env.reset()
+        # Only now: a task's reset may change sizes, places and height fields, which a renderer reads when it is made.
+        model = self.physics.model.ptr
+        agent = rendering.agent_parts(model)
+        self._renderer = rendering.Renderer(model, self.camera, self.spec.image_size, agent)
+        if self._undistracted:
+            clean = self._undistracted.model
+            self._clean_renderer = rendering.Renderer(clean, self.camera, self.spec.image_size, agent)
+        return self._observe(time_step)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool]:
         """Take an action in [-1, 1]^A: the next observation, the reward, and whether the episode is over."""
@@ -199,9 +224,9 @@ class SuiteEnv:
 
     def close(self) -> None:
         """Free what the graphics card holds."""
-        self._renderer.close()
-        if self._clean_renderer:
-            self._clean_renderer.close()
+        for renderer in (self._renderer, self._clean_renderer):
+            if renderer:
+                renderer.close()
 
     def _to_task(self, action: np.ndarray) -> np.ndarray:
         low, high = self._action_spec.minimum, self._action_spec.maximum
@@ -210,20 +235,19 @@ class SuiteEnv:
         return np.where(bounded, scaled, action)
 
     def _observe(self, time_step: Any) -> Observation:
+        assert self._renderer, "reset comes before step"
         data = self.physics.data.ptr
         if self._background and (self._background.dynamic or self._steps == 0):
             self._renderer.upload_skybox()
         image = self._renderer.image(data)
         mask = self._renderer.mask()
-        clean = None
-        if self._clean_renderer and self._background:
+        clean, mask_clean = (image, mask) if self.spec.clean else (None, None)
+        if self._clean_renderer and self._undistracted:
             distracted = data.cam_xpos.copy(), data.cam_xmat.copy()
-            data.cam_xpos[:], data.cam_xmat[:] = self._background.camera_pose
-            clean = self._clean_renderer.image(data)
+            data.cam_xpos[:], data.cam_xmat[:] = self._undistracted.cameras
+            clean, mask_clean = self._clean_renderer.image(data), self._clean_renderer.mask()
             data.cam_xpos[:], data.cam_xmat[:] = distracted
-        elif self.spec.clean:
-            clean = image
-        return Observation(image, mask, flatten(time_step.observation), clean)
+        return Observation(image, mask, flatten(time_step.observation), clean, mask_clean)
 
 
 def flatten(observation: dict[str, Any]) -> np.ndarray:

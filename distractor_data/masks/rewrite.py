@@ -100,7 +100,8 @@ def measure_again(root: Path, on_episode: Any = lambda: None) -> None:
     for shard in storage.shards(root):
         episodes, source = storage.read_episodes(root, shard), shard_source(root, shard)
         present = set(pq.read_schema(root / schema.data_file(shard)).names)
-        frames = storage.read_frames(root, shard, [name for name in schema.MASK_COLUMNS if name in present])
+        masks_there = [name for name in (schema.MASK, schema.MASK_SIM) if name in present]
+        frames = storage.read_frames(root, shard, masks_there)
         rows = episodes.to_pylist()
         for row, part in zip(rows, split_episodes(frames, episodes), strict=True):
             masks = storage.decode_images(part[schema.MASK]) > 127
