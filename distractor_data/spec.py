@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import reprlib
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import PurePath
@@ -23,7 +25,32 @@ DIFFICULTIES = ("clean", "easy", "medium", "hard", "scale-easy-video-hard")
 SPLITS = ("train", "test")
 SYNTHETIC = "synthetic"
 DEFAULT_DIR = "data/distracting-dcs-masked"
-VERSION = 2  # 1 kept no mask of the clean image
+VERSION = 2  # 1 kept no mask of the clean image, and drew hopper's floor in scale-easy-video-hard at alpha 0.3
+
+_ADDED = {"version": 1}  # fields that older records lack, and what those meant
+_TYPES = {
+    "str": ((str,), "text"),
+    "int": ((int,), "a whole number"),
+    "float": ((float, int), "a number"),
+    "bool": ((bool,), "true or false"),
+}
+_RANGES = {
+    "episodes": (1, 10**6),
+    "steps": (1, 10**6),
+    "image_size": (8, 4096),
+    "noise": (0, 1000),
+    "seed": (0, 2**63 - 1),
+    "version": (1, VERSION),
+}
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# What a record may say where text becomes a part of a path or of a command; `to_json` leaves no folders in it.
+_FORMS = {
+    "env": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"),
+    "backgrounds": re.compile(r"[^/]{0,255}"),
+    "policy": re.compile(r"[^/]{0,255}"),
+    "backgrounds_digest": re.compile(r"[0-9a-f]{0,64}"),
+    "policy_digest": re.compile(r"[0-9a-f]{0,64}"),
+}
 
 
 class Purpose(IntEnum):
@@ -44,7 +71,7 @@ class Spec:
     can be continued after a folder was moved and its record names no path of the machine it was made on.
     """
 
-    env: str = "walker-run"
+    env: str = "walker-run"  # or a short name, which becomes the full one
     split: str = "train"
     episodes: int = 1000
     steps: int = 1000  # frames an episode has at most
@@ -61,19 +88,22 @@ class Spec:
     version: int = VERSION  # of what these fields mean; a dataset keeps the one that it was begun with
 
     def __post_init__(self) -> None:
-        for field in ("episodes", "steps", "image_size"):
-            if getattr(self, field) < 1:
-                name = field.replace("_", "-")
-                raise DmaskError(f"--{name} is {getattr(self, field)}; give a number of at least 1")
-        if self.image_size < 8:
-            raise DmaskError(f"--image-size is {self.image_size}; give at least 8 pixels")
-        if not self.noise >= 0:
-            raise DmaskError(f"--noise is {self.noise}; give a standard deviation of at least 0")
-        if self.seed < 0:
-            raise DmaskError(f"--seed is {self.seed}; give a number of at least 0")
-        for field, allowed in (("difficulty", DIFFICULTIES), ("split", SPLITS)):
-            if getattr(self, field) not in allowed:
-                raise DmaskError(f"--{field} is {getattr(self, field)!r}; choose one of {', '.join(allowed)}")
+        for field in dataclasses.fields(self):
+            value, name = getattr(self, field.name), field.name.replace("_", "-")
+            types, words = _TYPES[str(field.type)]
+            if type(value) not in types:
+                raise DmaskError(f"--{name} is {reprlib.repr(value)}; give {words}")
+            if isinstance(value, str) and _UNWRITABLE.search(value):
+                raise DmaskError(f"--{name} is {reprlib.repr(value)}; give text without control characters")
+            if field.name in _RANGES:
+                low, high = _RANGES[field.name]
+                if not low <= value <= high:  # so is NaN
+                    raise DmaskError(f"--{name} is {reprlib.repr(value)}; give a number from {low} to {high}")
+        for name, allowed in (("difficulty", DIFFICULTIES), ("split", SPLITS)):
+            if getattr(self, name) not in allowed:
+                value = reprlib.repr(getattr(self, name))
+                raise DmaskError(f"--{name} is {value}; choose one of {', '.join(allowed)}")
+        object.__setattr__(self, "env", full_name(self.env))
 
     @property
     def mask_clean(self) -> bool:
@@ -97,14 +127,36 @@ class Spec:
         return record
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Spec:
-        """The inverse of `to_json`. Raises `DmaskError` where a field is unknown or missing."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        record = {"version": 1} | record  # the first version didn't say so
-        if set(record) != names:
-            odd = ", ".join(sorted(set(record) ^ names))
-            raise DmaskError(f"the dataset's spec was written by another version of dmask (fields: {odd})")
-        return cls(**record)
+    def from_json(cls, record: Any) -> Spec:
+        """The inverse of `to_json`, for the record of any older version; it may be a stranger's.
+
+        Raises `DmaskError` where a field is missing, unknown, or of a wrong type, range or form.
+        """
+        if not isinstance(record, dict):
+            raise DmaskError(f"a dataset's spec is {reprlib.repr(record)}, not a record of fields; get it again")
+        record = _ADDED | record
+        names, version = {field.name for field in dataclasses.fields(cls)}, record["version"]
+        if unknown := sorted(set(record) - names):
+            fields = ", ".join(map(reprlib.repr, unknown[:9]))
+            raise DmaskError(
+                f"a dataset's spec (version {reprlib.repr(version)}) has fields that this dmask, which knows versions up "
+                f"to {VERSION}, doesn't know: {fields}; use a newer dmask"
+            )
+        if missing := sorted(names - set(record)):
+            raise DmaskError(f"a dataset's spec lacks the fields {', '.join(missing)}; get the dataset again")
+        if type(version) is int and version > VERSION:
+            raise DmaskError(
+                f"a dataset's spec has version {reprlib.repr(version)}, and this dmask knows those up to {VERSION}; "
+                "use a newer dmask"
+            )
+        try:
+            spec = cls(**record)
+        except DmaskError as error:
+            raise DmaskError(f"a dataset's spec is damaged: {error}") from error
+        for name, form in _FORMS.items():
+            if not form.fullmatch(record[name]):
+                raise DmaskError(f"a dataset's spec is damaged: {name} is {reprlib.repr(record[name])}")
+        return spec
 
     def differences(self, other: Spec) -> list[str]:
         """Names of the fields in which two specs define other data, `field (theirs, ours)`.

@@ -45,11 +45,10 @@ def make_upstream(spec: Spec, episode: int, image_size: int | None = None) -> An
         task,
         task_kwargs={"random": spec.seed32(episode, Purpose.TASK), "time_limit": float("inf")},
     )
-    env = DistractingBackgroundEnv(
-        env,
-        seed=spec.seed32(episode, Purpose.BACKGROUND),
-        **upstream.get_background_kwargs(domain, None, spec.dynamic, str(folder)),
-    )
+    background = upstream.get_background_kwargs(domain, None, spec.dynamic, str(folder))
+    if domain == "hopper" and spec.version > 1:
+        background["ground_plane_alpha"] = 1.0  # as LAOM's preset `scale_easy_video_hard` has it
+    env = DistractingBackgroundEnv(env, seed=spec.seed32(episode, Purpose.BACKGROUND), **background)
     env = upstream.DistractingCameraEnv(
         env,
         camera_id=camera_index(domain),

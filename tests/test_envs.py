@@ -10,7 +10,7 @@ import pytest
 
 from distractor_data.envs import make
 from distractor_data.errors import DmaskError
-from distractor_data.spec import Spec
+from distractor_data.spec import VERSION, Spec
 
 SPEC = Spec(env="walker-run", steps=80)
 TOO_SMALL = ("lqr-lqr_6_2", "point_mass-easy", "point_mass-hard")  # the agent is less than a pixel of 32×32
@@ -29,13 +29,15 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2)))
 
 
-@pytest.mark.parametrize("env", PAPERS)
-@pytest.mark.parametrize("dynamic", [True, False])
-def test_camera_colour_and_background_follow_upstream_step_by_step(real_backgrounds, env, dynamic):
+@pytest.mark.parametrize(
+    ("env", "dynamic", "version"),
+    [(env, dynamic, VERSION) for env in PAPERS for dynamic in (True, False)] + [("hopper-hop", False, 1)],
+)
+def test_camera_colour_and_background_follow_upstream_step_by_step(real_backgrounds, env, dynamic, version):
     from scripts.peer import alone, upstream_trace
 
     steps = 75 if dynamic else 5  # the videos have 60 frames, so that it turns around at least once
-    spec = Spec(env=env, steps=80, dynamic=dynamic, backgrounds=str(real_backgrounds))
+    spec = Spec(env=env, steps=80, dynamic=dynamic, backgrounds=str(real_backgrounds), version=version)
     theirs = alone(upstream_trace, spec, 3, steps)
     ours = make(spec, 3)
     rng = np.random.default_rng(3)
@@ -172,8 +174,8 @@ def test_the_small_shadow_map_changes_little(env, monkeypatch):
     (small,) = run(spec, steps=0)
     monkeypatch.setattr(rendering, "SHADOW_SIZE", 2048)
     (large,) = run(spec, steps=0)
-    assert psnr(small.image, large.image) > 36
-    assert psnr(small.image_clean, large.image_clean) > 36
+    assert psnr(small.image, large.image) > 30
+    assert psnr(small.image_clean, large.image_clean) > 30
 
 
 def test_unknown_environment_names_the_nearest():
