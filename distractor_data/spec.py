@@ -136,19 +136,14 @@ class Spec:
             raise DmaskError(f"a dataset's spec is {reprlib.repr(record)}, not a record of fields; get it again")
         record = _ADDED | record
         names, version = {field.name for field in dataclasses.fields(cls)}, record["version"]
-        if unknown := sorted(set(record) - names):
-            fields = ", ".join(map(reprlib.repr, unknown[:9]))
+        unknown = ", ".join(map(reprlib.repr, sorted(set(record) - names)[:9]))
+        if unknown or (type(version) is int and version > VERSION):
             raise DmaskError(
-                f"a dataset's spec (version {reprlib.repr(version)}) has fields that this dmask, which knows versions up "
-                f"to {VERSION}, doesn't know: {fields}; use a newer dmask"
+                f"a dataset's spec is of version {reprlib.repr(version)}{unknown and ', with the fields '}{unknown}; "
+                f"this dmask knows versions up to {VERSION}: use a newer one"
             )
         if missing := sorted(names - set(record)):
             raise DmaskError(f"a dataset's spec lacks the fields {', '.join(missing)}; get the dataset again")
-        if type(version) is int and version > VERSION:
-            raise DmaskError(
-                f"a dataset's spec has version {reprlib.repr(version)}, and this dmask knows those up to {VERSION}; "
-                "use a newer dmask"
-            )
         try:
             spec = cls(**record)
         except DmaskError as error:
