@@ -84,8 +84,14 @@ def _context() -> Any:
         made = _open()
     except Exception as error:
         raise _refusal(error) if _culprit() else _failure(error) from error
-    atexit.register(made.free)  # at the interpreter's end it's too late for OpenGL
+    atexit.register(_close, made)  # at the interpreter's end it's too late for OpenGL
     return made
+
+
+def _close(context: Any) -> None:
+    with contextlib.suppress(GLError):  # dm_control may have closed the display before
+        context.free()
+    context._context = None
 
 
 @contextlib.contextmanager
@@ -109,10 +115,11 @@ def _failure(error: Exception) -> DmaskError:
     )
 
 
-def describe() -> dict[str, str]:
+def describe() -> str:
     """OpenGL's vendor, renderer and version, on which the pixels depend."""
     with drawing():
         from OpenGL import GL
 
-        names = {"vendor": GL.GL_VENDOR, "renderer": GL.GL_RENDERER, "version": GL.GL_VERSION}
-        return {key: GL.glGetString(name).decode(errors="replace") for key, name in names.items()}
+        named = (GL.glGetString(name) for name in (GL.GL_VENDOR, GL.GL_RENDERER, GL.GL_VERSION))
+        vendor, renderer, version = (" ".join(name.decode(errors="replace").split()) for name in named)
+        return f"{vendor}, {renderer}, OpenGL {version}"
