@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distractor_data.dataset import load
     from distractor_data.errors import DmaskError
     from distractor_data.spec import Spec
+
+# The one place that chooses how MuJoCo opens OpenGL: it runs before any module of the package can import MuJoCo.
+os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL", "").strip().lower() or "egl"
+os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software rasteriser on the process's own core
 
 __all__ = ["DmaskError", "Spec", "load"]
 

@@ -71,6 +71,9 @@ def generate(
     workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
     clean: Annotated[bool, typer.Option("--clean", help="Keep the undistracted image, too.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    any_renderer: Annotated[
+        bool, typer.Option("--any-renderer", help="Go on with what another OpenGL drew, though pixels may differ.")
+    ] = False,
     push: Annotated[str | None, typer.Option(help="ORG/NAME: send each shard there when it is done.")] = None,
     license: Annotated[str | None, typer.Option(help="With --push, where the background videos are real.")] = None,
     masks: Annotated[Masks, typer.Option(help="sam2: also what `dmask mask` does, while the rest renders.")] = (
@@ -109,7 +112,9 @@ def generate(
     if settings and push:
         raise DmaskError("--masks sam2 and --push don't go together; generate first, then run `dmask push`")
     with terminal.generation_progress(spec.env, episodes) as (on_episode, on_masked):
-        summary = run(spec, out, workers or None, overwrite, on_episode, push, license, settings, on_masked)
+        summary = run(
+            spec, out, workers or None, overwrite, on_episode, push, license, settings, on_masked, any_renderer
+        )
     terminal.print_summary(summary, spec, push or out)
     if settings:
         terminal.print_masks([report(summary.root)])

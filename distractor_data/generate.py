@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distractor_data import engines, meta, schema, storage
+from distractor_data import engines, envs, meta, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Spec
 
@@ -45,6 +45,7 @@ def generate(
     license: str | None = None,
     masks: Settings | None = None,
     on_masked: Callable[[int, int], None] = lambda frames, total: None,
+    any_renderer: bool = False,
 ) -> Summary:
     """Write the config and split of a spec into `directory`, going on from what is there.
 
@@ -52,8 +53,8 @@ def generate(
     With `push`, the name of a dataset repository, each shard goes there when it is done and its frames are not
     kept here; what lies there is not made again. With `masks`, shards get a model's masks while others are made,
     and `on_masked` is called with how many frames got one now, and how many there will be.
-    Raises `DmaskError` where the folder or the repository holds another spec, or another run is writing to the
-    folder.
+    Raises `DmaskError` where the folder or the repository holds another spec, where another renderer drew what is
+    there (but for `any_renderer`), or another run is writing to the folder.
     """
     started = time.perf_counter()
     if push and masks is not None:
@@ -69,7 +70,7 @@ def generate(
             _empty(root)
         publish = _publisher(directory, push, spec, license, overwrite) if push else lambda: None
         spec = _as_begun(root, spec)
-        _resume(root, spec, fps)
+        _resume(root, spec, fps, any_renderer)
         publish()
         with _masking(root, masks, lambda frames: on_masked(frames, spec.episodes * spec.steps)) as mask:
             mask()
@@ -98,7 +99,7 @@ def _publisher(directory: str | Path, name: str, spec: Spec, license: str | None
 
 def _complete(spec: Spec) -> tuple[Spec, int]:
     """The spec with its digests, and the environment's frame rate. Finds bad input before anything is written."""
-    from distractor_data import envs, policies
+    from distractor_data import policies
     from distractor_data.envs.backgrounds import open_backgrounds
 
     if spec.difficulty != "clean":
@@ -126,11 +127,12 @@ def _as_begun(root: Path, spec: Spec) -> Spec:
     return dataclasses.replace(spec, version=min([spec.version, *begun]))
 
 
-def _resume(root: Path, spec: Spec, fps: int) -> None:
+def _resume(root: Path, spec: Spec, fps: int, any_renderer: bool) -> None:
     """Make the folder ready to hold this spec, or refuse and say which field differs."""
     for leftover in root.rglob(".*.tmp"):
         leftover.unlink()  # of a run that was killed while it wrote
     _refuse_other_columns(root, spec)
+    renderer = envs.renderer()
     if (root / schema.DMASK).exists():
         record = meta.read_record(root)
         there = Spec.from_json(record["spec"])
@@ -140,6 +142,7 @@ def _resume(root: Path, spec: Spec, fps: int) -> None:
         if spec.episodes < there.episodes:
             raise DmaskError(f"{root} is for {there.episodes} episodes, {spec.episodes} now; {choices}")
         _refuse_other_versions(root, record["versions"], choices)
+        renderer = _renderers(root, record, renderer, any_renderer, choices)
         held = storage.shards(root)
         grows = spec.episodes > there.episodes
         if grows and record["mask"]["source"] != "simulator":
@@ -150,7 +153,7 @@ def _resume(root: Path, spec: Spec, fps: int) -> None:
             return
     elif any(path.name != ".lock" for path in root.iterdir()):
         raise DmaskError(f"{root} is not empty and holds no dataset; choose another --out")
-    meta.write_record(root, spec, fps)
+    meta.write_record(root, spec, fps, renderer)
 
 
 def _refuse_other_columns(root: Path, spec: Spec) -> None:
@@ -172,6 +175,21 @@ def _refuse_other_versions(root: Path, there: dict[str, str], choices: str) -> N
     ]
     if changed:
         raise DmaskError(f"{root} was made with other versions: {', '.join(changed)}; {choices}")
+
+
+def _renderers(root: Path, record: dict[str, Any], now: str, any_renderer: bool, choices: str) -> str:
+    """What drew the data and goes on with it, recorded: one renderer, but for `any_renderer`; empty if it is old."""
+    there = record["versions"].get("renderer", "")
+    if not there or now in there.split("; "):
+        return there
+    if not any_renderer:
+        raise DmaskError(
+            f"{root} was drawn by {there}; here it is {now}, whose pixels may differ; {choices}, or mix them with "
+            "--any-renderer"
+        )
+    both = f"{there}; {now}"
+    storage.write_json(root / schema.DMASK, record | {"versions": record["versions"] | {"renderer": both}})
+    return both
 
 
 def _fill(

@@ -19,11 +19,24 @@ from distractor_data import policies, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Spec
 
-_PACKAGES = ("dmask", "mujoco", "dm_control", "distracting-control", "numpy", "pyarrow", "pillow")
+_PACKAGES = (
+    "dmask",
+    "mujoco",
+    "dm_control",
+    "distracting-control",
+    "numpy",
+    "opencv-python-headless",
+    "av",
+    "pyarrow",
+    "pillow",
+)
 
 
-def write_record(root: Path, spec: Spec, fps: int) -> None:
-    """`meta/dmask.json`: the spec, the versions that ran, where the masks come from, what the policy reaches."""
+def write_record(root: Path, spec: Spec, fps: int, renderer: str = "") -> None:
+    """`meta/dmask.json`: the spec, the versions that ran, where the masks come from, what the policy reaches.
+
+    `renderer` names what drew the frames, several of them with "; " between; empty where it isn't known.
+    """
     storage.write_json(
         root / schema.DMASK,
         {
@@ -31,7 +44,7 @@ def write_record(root: Path, spec: Spec, fps: int) -> None:
             "fps": fps,
             "mask": {"source": "simulator"},
             "expert_return": policies.recorded_return(spec.policy, spec.env),
-            "versions": versions(),
+            "versions": versions() | ({"renderer": renderer} if renderer else {}),
         },
     )
 

@@ -17,3 +17,10 @@ def make(spec: Spec, episode: int) -> SuiteEnv:
     from distractor_data.envs.suite import SuiteEnv
 
     return SuiteEnv(spec, episode)
+
+
+def renderer() -> str:
+    """What draws the pictures on this machine: their bytes depend on it. Raises `DmaskError` without OpenGL."""
+    from distractor_data.envs import opengl
+
+    return opengl.describe()

@@ -1,51 +1,19 @@
-"""The off-screen renderer: image and agent mask of one camera, straight through MuJoCo's own OpenGL calls.
-
-Importing it raises `DmaskError` on a machine that can't draw off-screen.
-"""
+"""The off-screen renderer: image and agent mask of one camera, straight through MuJoCo's own OpenGL calls."""
 
 from __future__ import annotations
 
-import atexit
-import functools
-import os
-
-# Before MuJoCo is imported: off-screen OpenGL, and Mesa's software rasteriser on the worker's own core.
-os.environ.setdefault("MUJOCO_GL", "egl")
-os.environ.setdefault("LP_NUM_THREADS", "0")
-
 import numpy as np
+
+from distractor_data.envs import opengl  # says what is missing, so it comes before MuJoCo
+
+# isort: split
+import mujoco
 
 from distractor_data.envs.backgrounds import UPSTREAM_SIZE
 from distractor_data.errors import DmaskError
 
-NO_GL = (
-    "no off-screen OpenGL on this machine: `apt-get install libegl1 libgl1-mesa-dri`, or set MUJOCO_GL=osmesa "
-    "where OSMesa is installed"
-)
-
-try:
-    import mujoco
-
-    if os.environ["MUJOCO_GL"].lower() == "egl":
-        # Asked before GLContext is: one that fails leaves a half-made object, which prints a traceback when it goes.
-        from mujoco.egl import EGL, create_initialized_egl_device_display
-
-        if create_initialized_egl_device_display() == EGL.EGL_NO_DISPLAY:
-            raise RuntimeError("no EGL device")
-except (ImportError, AttributeError, OSError, RuntimeError) as error:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    raise DmaskError(f"{NO_GL} ({reason})") from error
-
 SHADOW_SIZE = 512  # pixels; the suite's models ask for 2048
 _MAX_GEOMS = 4000
-
-
-@functools.cache
-def _gl_context() -> mujoco.gl_context.GLContext:
-    """The one OpenGL context of this process. Its size doesn't matter: we draw into MuJoCo's own buffers."""
-    context = mujoco.GLContext(64, 64)
-    atexit.register(context.free)  # at the interpreter's end it's too late for OpenGL
-    return context
 
 
 class Renderer:
@@ -56,12 +24,15 @@ class Renderer:
     """
 
     def __init__(self, model: mujoco.MjModel, camera: int, size: int, agent: AgentParts) -> None:
-        """`camera` is the camera's index, `size` the edge of the square image in pixels."""
-        _gl_context().make_current()
+        """`camera` is the camera's index, `size` the edge of the square image in pixels.
+
+        Raises `DmaskError` where OpenGL can't be opened, as the other methods do where its driver fails.
+        """
         model.vis.global_.offwidth = model.vis.global_.offheight = size
         model.vis.quality.shadowsize = SHADOW_SIZE
         self._model, self._agent = model, agent
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        with opengl.drawing():
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         self._scene = mujoco.MjvScene(model, _MAX_GEOMS)
         self._option = mujoco.MjvOption()
         self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = 0  # no rays of sensors, as in dm_control's pictures
@@ -74,12 +45,11 @@ class Renderer:
 
     def upload_skybox(self) -> None:
         """Send the model's skybox texture to the graphics card after its pixels have changed."""
-        _gl_context().make_current()
-        mujoco.mjr_uploadTexture(self._model, self._context, self._skybox)
+        with opengl.drawing():
+            mujoco.mjr_uploadTexture(self._model, self._context, self._skybox)
 
     def image(self, data: mujoco.MjData) -> np.ndarray:
         """The camera's image of the state in `data`: (size, size, 3) uint8."""
-        _gl_context().make_current()  # somebody else, dm_control say, may have drawn in this thread
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
@@ -101,13 +71,15 @@ class Renderer:
 
     def close(self) -> None:
         """Free the buffers and textures on the graphics card."""
-        _gl_context().make_current()
-        self._context.free()
+        with opengl.drawing():
+            self._context.free()
 
     def _read(self) -> np.ndarray:
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # another renderer's may be bound
-        mujoco.mjr_render(self._viewport, self._scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
+        with opengl.drawing():
+            # another renderer's may be bound
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+            mujoco.mjr_render(self._viewport, self._scene, self._context)
+            mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
         return self._pixels[::-1].copy()  # OpenGL's first row is the bottom one
 
 
