@@ -42,7 +42,8 @@ _RANGES = {
     "seed": (0, 2**63 - 1),
     "version": (1, VERSION),
 }
-_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Characters that make more than one line, or none that UTF-8 can hold.
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # What a record may say where text becomes a part of a path or of a command; `to_json` leaves no folders in it.
 _FORMS = {
     "env": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"),
@@ -93,7 +94,7 @@ class Spec:
             types, words = _TYPES[str(field.type)]
             if type(value) not in types:
                 raise DmaskError(f"--{name} is {reprlib.repr(value)}; give {words}")
-            if isinstance(value, str) and _UNWRITABLE.search(value):
+            if isinstance(value, str) and UNWRITABLE.search(value):
                 raise DmaskError(f"--{name} is {reprlib.repr(value)}; give text without control characters")
             if field.name in _RANGES:
                 low, high = _RANGES[field.name]

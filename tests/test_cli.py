@@ -85,12 +85,20 @@ def test_a_truncated_policy_is_named(tmp_path):
 
 
 def test_an_unreadable_frame_is_named_and_what_was_written_stays(tmp_path):
+    from distractor_data import load, meta
     from tests.test_backgrounds import write_frames
 
     write_frames(tmp_path / "bg" / "train" / "video")
-    (tmp_path / "bg" / "train" / "video" / "00002.png").write_bytes(b"nothing")
-    arguments = ["--out", str(tmp_path / "out"), "--backgrounds", str(tmp_path / "bg"), "--episodes", "1"]
-    assert "00002.png" in refusal("generate", *arguments, "--steps", "10")
+    arguments = ["--out", str(tmp_path / "out"), "--backgrounds", str(tmp_path / "bg"), "--steps", "9"]
+    made = dmask("generate", *arguments, "--episodes", "1")
+    assert made.returncode == 0, made.stderr
+    before = load(tmp_path / "out")[0]
+    frame = tmp_path / "bg" / "train" / "video" / "00002.png"
+    frame.write_bytes(b"x" * frame.stat().st_size)
+    assert "00002.png" in refusal("generate", *arguments, "--episodes", "2")
+    (stays,) = load(tmp_path / "out")
+    np.testing.assert_array_equal(stays.image, before.image)
+    assert meta.verify_all(tmp_path / "out") == {"walker-run/train": 2}
 
 
 def test_no_opengl_is_said_in_one_line(tmp_path):

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distractor_data.errors import DmaskError
-from distractor_data.spec import SYNTHETIC
+from distractor_data.spec import SYNTHETIC, UNWRITABLE
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+# What is inside, whatever the name: Pillow would start other programs on some formats, and FFmpeg reads playlists.
+_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,mpegvideo,m4v"
+_MOST_PIXELS = 8192 * 8192
 UPSTREAM_SIZE = 800  # pixels, the edge of the texture into which upstream stretches a frame
 # Names that hold the videos of one split.
 SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("val", "validation", "test")}
@@ -91,7 +103,8 @@ class VideoFolder(Backgrounds):
         for split, videos in self.by_split.items():
             for name, path in videos.items():
                 for file in _frame_files(path) if path.is_dir() else [path]:
-                    content.update(f"{split}/{name}/{file.name}:{file.stat().st_size}\n".encode())
+                    line = f"{split}/{name}/{file.name}:{file.stat().st_size}\n"
+                    content.update(line.encode(errors="surrogateescape"))
         return content.hexdigest()[:16]
 
 
@@ -112,29 +125,57 @@ def _split_videos(folder: Path, split: str) -> dict[str, Path]:
 
 
 def _videos_in(folder: Path) -> dict[str, Path]:
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return {
+    """Name → path of the videos in a folder; pipes, devices and links that lead nowhere are none."""
+    paths = [folder / entry.name for entry in _entries(folder) if not entry.name.startswith(".")]
+    found = {
         path.name: path
         for path in paths
         if (path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()) or (path.is_dir() and _frame_files(path))
     }
+    for name in found:
+        if UNWRITABLE.search(name):
+            raise DmaskError(f"background video {name!r} in {folder} has a name that can't be recorded; rename it")
+    return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, by name."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DmaskError(
+            f"--backgrounds: {folder} can't be read ({error.strerror}); give a folder of videos"
+        ) from error
 
 
 @functools.lru_cache(maxsize=256)
 def _frame_files(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
-    return [folder / name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    paths = [folder / entry.name for entry in _entries(folder)]
+    return [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+
+
+@contextlib.contextmanager
+def _readable(what: str, path: Path) -> Iterator[None]:
+    """Whatever Pillow or FFmpeg make of a broken file becomes one line."""
+    try:
+        yield
+    except DmaskError:
+        raise
+    except Exception as error:  # of many kinds, MemoryError among them
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DmaskError(f"background {what} {path} can't be read; replace or delete it ({reason})") from error
 
 
 def _read_image(path: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with Image.open(path) as image:
+    with _readable("frame", path), warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path, formats=_IMAGE_FORMATS) as image:
+            if image.width * image.height > _MOST_PIXELS:  # known before anything is decoded
+                raise ValueError(f"it has {image.width}×{image.height} pixels")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DmaskError(f"background frame {path} can't be read; replace or delete it ({error})") from error
 
 
 def _resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -148,34 +189,39 @@ def _resize(image: np.ndarray, size: int) -> np.ndarray:
     return texture if size == UPSTREAM_SIZE else cv2.resize(texture, (size, size), interpolation=cv2.INTER_AREA)
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A video file and its stream of pictures. Only the file itself is read, whatever it or its name refers to."""
+    import av
+
+    # An absolute path, or `http:host?x=.mp4` is an address; only containers, or a playlist reads other files.
+    options = {"protocol_whitelist": "file", "format_whitelist": _VIDEO_FORMATS}
+    with _readable("video", path), av.open(str(path.absolute()), options=options) as container:
+        if not container.streams.video:
+            raise ValueError("there are no pictures in it")
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
+        yield container, stream
+
+
 @functools.lru_cache(maxsize=4096)
 def _count_frames(path: Path) -> int:
     """Number of frames in a video file, counted by its packets: containers don't always say, or say it wrong."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            count = sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
-    except (av.error.FFmpegError, IndexError) as error:
-        raise DmaskError(f"background video {path} can't be read; replace or delete it ({error})") from error
+    with _opened(path) as (container, stream):
+        count = sum(packet.size > 0 for packet in container.demux(stream))
     if not count:
         raise DmaskError(f"background video {path} has no frames; replace or delete it")
     return count
 
 
 def _decode_frames(path: Path, first: int, last: int, size: int) -> np.ndarray:
-    import av
-
     frames: list[np.ndarray] = []
-    try:
-        with av.open(str(path)) as container:
-            for index, frame in enumerate(container.decode(video=0)):
-                if index > last:
-                    break
-                if index >= first:
-                    frames.append(_resize(frame.to_ndarray(format="rgb24"), size))
-    except av.error.FFmpegError as error:
-        raise DmaskError(f"background video {path} can't be read; replace or delete it ({error})") from error
+    with _opened(path) as (container, stream):
+        for index, frame in enumerate(container.decode(stream)):
+            if index > last:
+                break
+            if index >= first:
+                frames.append(_resize(frame.to_ndarray(format="rgb24"), size))
     if len(frames) != last - first + 1:
         raise DmaskError(f"background video {path} ends after {first + len(frames)} frames; replace or delete it")
     return np.stack(frames)
