@@ -1,9 +1,11 @@
 import moving_square
+import numpy as np
 import pytest
 import torch
 
 from distractor_data import schema
 from distractor_data.errors import DmaskError
+from distractor_data.masks.corrupt import Corruption, corrupt
 from masklam import data
 from masklam.data import Sampler
 
@@ -107,6 +109,25 @@ def test_corruptions_change_the_masks_as_they_say(frames):
     flipped = (noisy != frames.masks(torch.arange(66))).float().mean()
     assert 0.08 < flipped < 0.12
     assert torch.equal(data.corrupt(frames, "noise:0.1", 0).mask, data.corrupt(frames, "noise:0.1", 0).mask)
+
+
+@pytest.mark.parametrize(("how", "option"), [("dilate:3", {"dilate": 3}), ("erode:2", {"erode": 2})])
+def test_a_corruption_is_the_one_of_the_whole_project(frames, how, option):
+    """`--mask-corruption dilate:3` and `dmask corrupt-masks --dilate 3` give the same masks: 25 pixels of one."""
+    every = torch.arange(len(frames.image))
+    rng = np.random.default_rng(0)
+    theirs = corrupt(frames.masks(every)[:, 0].numpy() > 0, Corruption(**option), rng)
+    assert np.array_equal(data.corrupt(frames, how, 0).masks(every)[:, 0].numpy() > 0, theirs)
+    point = torch.zeros_like(frames.mask)
+    point[:, 66] = 1  # a single pixel in the middle
+    grown = data.corrupt(data.replace(frames, mask=point), "dilate:3", 0).masks(every)
+    assert (grown.sum(dim=(1, 2, 3)) == 25).all()
+
+
+@pytest.mark.parametrize("how", ["melt:3", "dilate", "dilate:1.5", "erode:x", "noise:", "dilate:-1", "noise:2"])
+def test_a_corruption_that_is_none_is_refused(frames, how):
+    with pytest.raises(DmaskError, match=r"give dilate:PIXELS|of at least 0|probability|nothing to corrupt"):
+        data.corrupt(frames, how, 0)
 
 
 def test_processes_share_out_the_shards_of_a_stream(dataset, frames, tmp_path):

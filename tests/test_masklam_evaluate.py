@@ -1,9 +1,11 @@
 import functools
 
 import moving_square
+import numpy as np
 import pytest
 import torch
 
+import distractor_data
 from distractor_data import envs, meta, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
@@ -113,6 +115,21 @@ def test_masks_are_those_of_the_camera_that_made_the_images():
             Settings(image_column=schema.IMAGE_CLEAN, mask_column=mask)
     with pytest.raises(DmaskError, match=r"give --mask-column observation\.mask$"):
         Settings(mask_column=schema.MASK_CLEAN)
+
+
+def test_what_pairs_a_mask_with_the_clean_image_takes_that_cameras(distracted, tmp_path):
+    """In its background probe and in MaskLAM's loss; for the distracted images as before."""
+    episodes = distractor_data.load(distracted, "walker-run")
+    for column, masks in (
+        (schema.IMAGE, [episode.mask for episode in episodes]),
+        (schema.IMAGE_CLEAN, [episode.mask_clean for episode in episodes]),
+    ):
+        chosen = Settings(str(distracted), image_column=column, method="masklam", **SMALL)
+        job = stages.prepare(chosen, Run(tmp_path), CPU, None)
+        expected = torch.from_numpy(np.concatenate(masks)).float()
+        assert torch.equal(job.frames.masks(torch.arange(len(expected)))[:, 0], expected)
+        assert torch.equal(job.masks.mask, job.frames.mask)
+    assert not np.array_equal(episodes[0].mask, episodes[0].mask_clean)
 
 
 def test_what_was_not_measured_is_named(tmp_path):
