@@ -10,7 +10,7 @@ from distractor_data import schema, storage
 from distractor_data.spec import full_name
 from masklam import report
 from masklam.methods import find
-from masklam.run import CONFIG, Run
+from masklam.run import Run
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -28,7 +28,7 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
     """
     from huggingface_hub import ModelCardData
 
-    config = storage.read_json(run.folder / CONFIG)
+    config = run.config()
     training, parts = config["training"], config.get("parts", [])
     row, results, data, env = find(training["method"]), run.results(), run.dataset(), full_name(training["env"])
     found = list(report.measures(results))

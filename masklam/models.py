@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
+from distractor_data.repository import hub_errors
+from masklam import limits
 from masklam.methods import find
 
 
@@ -290,6 +295,7 @@ class Model(
         parts: list[str] = ["lam"],  # noqa: B006 (goes into config.json; never changed)
         budgets: list[int] = [],  # noqa: B006
     ) -> None:
+        limits.check({name: value for name, value in locals().items() if name in limits.ARGUMENTS})
         super().__init__()
         channels, channels_in = widths(encoder_scale, encoder_deep), 3 * frame_stack
         side = -(-image_size // 2 ** len(channels))
@@ -310,6 +316,18 @@ class Model(
             self.decoder = nn.ModuleDict({str(n): mlp(latent_dim, action_dim) for n in budgets})
         self.apply(initialise)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Model:  # type: ignore[override]
+        """The model of a run's folder, or of `org/name` on the Hub; `options` are those of `snapshot_download`.
+
+        Raises `DmaskError` where its configuration or its weights are missing, damaged or another model's.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            with hub_errors(str(name), "load"):
+                folder = Path(snapshot_download(str(name), allow_patterns=[limits.CONFIG, limits.WEIGHTS], **options))
+        return limits.load(cls, folder)
 
     def latent(self, now: Tensor, later: Tensor) -> Tensor:
         """Latent actions (B, d) of observations (B, 3·stack, H, W) in [-1, 1]."""

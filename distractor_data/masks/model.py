@@ -100,7 +100,7 @@ def resolve(model: str) -> tuple[str, Path]:
 
 
 def _check_weights(model: torch.nn.Module, path: Path) -> None:
-    """Load `path` into `model`; raises `DmaskError` for a truncated file, another model's, or values that are none."""
+    """Load `path` into `model`; `DmaskError` for a truncated file, another model's, or values that are none."""
     advice = "pass SAM 2's official checkpoint of this model, whole"
     untrusted.check_checkpoint(path, advice)
     try:

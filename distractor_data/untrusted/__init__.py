@@ -9,10 +9,11 @@ from distractor_data.untrusted.images import picture
 from distractor_data.untrusted.records import Layout, checksums, dmask, info, layout, mask_source, released, shard_of
 from distractor_data.untrusted.tables import episodes, frames, frames_table, in_order, parquet, part
 from distractor_data.untrusted.tensors import check_checkpoint, shapes
-from distractor_data.untrusted.values import parse, read_json
+from distractor_data.untrusted.values import anything, parse, read_json
 
 __all__ = [
     "Layout",
+    "anything",
     "check_checkpoint",
     "checksums",
     "damage",

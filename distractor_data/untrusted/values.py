@@ -7,7 +7,7 @@ import math
 import os
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,6 +42,12 @@ def number(value: Any, where: str) -> None:
     """A finite number."""
     if type(value) not in (int, float) or not math.isfinite(value):
         refuse(value, where, "a finite number")
+
+
+def real(value: Any, where: str) -> None:
+    """A number, which may be infinite or NaN: a measure that went wrong."""
+    if type(value) not in (int, float):
+        refuse(value, where, "a number")
 
 
 def flag(value: Any, where: str) -> None:
@@ -83,14 +89,16 @@ def listing(kind: Kind, longest: int = 10**6) -> Kind:
     return check
 
 
-def mapping(kind: Kind) -> Kind:
-    """An object whose values are all of one kind."""
+def mapping(kind: Kind, names: Kind | Collection[str] | None = None) -> Kind:
+    """An object whose values are all of one kind, under `names` of a kind, some of a few, or any."""
 
     def check(value: Any, where: str) -> None:
         if type(value) is not dict:
             refuse(value, where, "an object")
         for name, item in value.items():
-            text(name, f"a name in {where}")
+            if isinstance(names, Collection) and name not in names:
+                refuse(name, f"a name in {where}", f"one of {', '.join(names)}")
+            (names if callable(names) else text)(name, f"a name in {where}")
             kind(item, f"{where}: {reprlib.repr(name)}")
 
     return check
