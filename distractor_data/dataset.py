@@ -126,7 +126,11 @@ def shard_records(root: Path, frames: bool = True, cached: str | Path | None = N
     for name in map(schema.episodes_file, numbers):
         cache.verified(untrusted.inside(root, name), name, sums, cached)
     tables = [storage.read_episodes(root, number) for number in numbers]
-    untrusted.in_order(tables, root)
+    found, told = len(untrusted.in_order(tables, root)), untrusted.info(root)["total_episodes"]
+    if found < told:
+        raise DmaskError(
+            f"{root} has {found} of {told} episodes; pull the others from the Hub or generate them again"
+        )
     return tables
 
 

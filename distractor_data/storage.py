@@ -22,7 +22,7 @@ from distractor_data import schema, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.rollout import Episode
 from distractor_data.spec import Spec
-from distractor_data.untrusted.images import check as check_images
+from distractor_data.untrusted import images
 
 SHARD_FRAMES = 50_000  # about 300 MB at 64×64; LeRobot and the Hub want files of some hundred MB
 ROW_GROUP = 250  # rows a reader must fetch to see one; an episode never shares a row group with another
@@ -134,22 +134,22 @@ def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None
 
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     blobs = [blob for chunk in chunks for blob in chunk.field("bytes").to_pylist()]
-    shape = check_images(blobs)
-    kind = cv2.IMREAD_UNCHANGED if len(shape) == 2 else cv2.IMREAD_COLOR_RGB
 
     def fill(start: int) -> None:
         for index in range(start, min(start + 256, len(blobs))):
-            image = cv2.imdecode(np.frombuffer(blobs[index], np.uint8), kind)
+            image = cv2.imdecode(np.frombuffer(images.intact(blobs[index], shape), np.uint8), kind)
             if image is None or image.shape != shape:
-                raise ValueError(f"number {index} of {len(blobs)}")
+                raise ValueError(f"image {index} can't be decoded")
             decoded[index] = image
 
     try:
+        shape = images.check(blobs)
+        kind = cv2.IMREAD_UNCHANGED if len(shape) == 2 else cv2.IMREAD_COLOR_RGB
         decoded = np.empty((len(blobs), *shape), np.uint8)
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             list(pool.map(fill, range(0, len(blobs), 256)))
     except (cv2.error, ValueError, MemoryError) as error:
-        raise DmaskError(f"an image of the dataset is damaged ({error}); run `dmask verify`") from error
+        raise DmaskError(f"an image of the dataset is damaged ({error}); pull or generate it again") from error
     return decoded
 
 

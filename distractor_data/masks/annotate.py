@@ -110,6 +110,8 @@ def mask_dataset(
     from distractor_data.masks.model import resolve
 
     picked = rewrite.roots(directory, env, split)
+    for root in picked:
+        rewrite.check(root)
     source = _source(settings, resolve(settings.model)[1])
     with ExitStack() as locks:
         pending: list[tuple[Path, int]] = []
@@ -134,6 +136,8 @@ def report_only(
 ) -> list[Report]:
     """Measure the masks that are there once more, and report."""
     picked = rewrite.roots(directory, env, split)
+    for root in picked:
+        rewrite.check(root)
     for root in picked:
         with storage.lock(root):
             rewrite.measure_again(root, on_episode)

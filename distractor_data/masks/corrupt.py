@@ -86,6 +86,9 @@ def corrupt_dataset(
         raise DmaskError(f"--out {out} is the dataset itself; choose another folder")
     reports = []
     picked = rewrite.roots(directory, env, split)
+    card = untrusted.inside(Path(directory), CARD)
+    for root in picked:
+        rewrite.check(root)
     total = sum(int(np.sum(storage.read_episodes(root)["length"].to_numpy())) for root in picked)
     for root in picked:
         record = meta.read_record(root)
@@ -105,7 +108,6 @@ def corrupt_dataset(
                 _corrupt_shard(root, target, number, how, source, lambda frames: on_frames(frames, total))
         meta.refresh(target)
         reports.append(report(target))
-    card = untrusted.inside(Path(directory), CARD)
     if card.exists() and not (out / CARD).exists():
         shutil.copyfile(card, out / CARD)  # for what hands wrote into it
     write_card(out)

@@ -37,6 +37,15 @@ def roots(directory: str | Path, env: str | None, split: str | None) -> list[Pat
     return picked
 
 
+def check(root: Path) -> None:
+    """Raise `DmaskError`, before anything is written, where a split holds what can't be read."""
+    untrusted.plain(root)
+    meta.read_spec(root)
+    storage.read_episodes(root)
+    for shard in storage.shards(root):
+        shard_source(root, shard)
+
+
 def shard_source(root: Path, shard: int) -> dict[str, Any] | None:
     """What the masks of a shard come from, where it was rewritten; its records are written last."""
     path = untrusted.inside(root, schema.episodes_file(shard))

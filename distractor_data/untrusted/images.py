@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from distractor_data.errors import DmaskError
 from distractor_data.untrusted.files import damage, opened
 from distractor_data.untrusted.records import EDGE
 
@@ -38,19 +38,49 @@ def shape_of(blob: bytes) -> tuple[int, ...]:
 
 
 def check(blobs: Sequence[bytes | None], shape: tuple[int, ...] | None = None) -> tuple[int, ...]:
-    """The shape that all images have: `shape` or, without it, the first one's. Raises `DmaskError`."""
-    for blob in blobs:
+    """The shape that all images have: `shape` or, without it, the first one's. Raises `ValueError`."""
+    for index, blob in enumerate(blobs):
         try:
             found = shape_of(blob or b"")
         except ValueError as error:
-            raise DmaskError(f"an image of the dataset is damaged ({error}); pull or generate it again") from error
+            raise ValueError(f"image {index} is {error}") from error
         shape = shape or found
         if found != shape:
             is_, should = ("×".join(map(str, size)) for size in (found, shape))
-            raise DmaskError(f"an image of the dataset is {is_}, where {should} belongs; pull or generate it again")
+            raise ValueError(f"image {index} is {is_}, where {should} belongs")
     if shape is None:
-        raise DmaskError("there is no image to decode in an empty column; pull or generate it again")
+        raise ValueError("there is no image")
     return shape
+
+
+def intact(blob: bytes, shape: tuple[int, ...]) -> bytes:
+    """What of an image, whose header was checked, is to be given to a decoder. Raises `ValueError` for damage.
+
+    Of a PNG only its header and its pixels, once they are known to be as many as the header says: libpng writes
+    about all else to the terminal.
+    """
+    if blob[:16] != _PNG:
+        return blob
+    kept, packed, place, kind = [blob[:8]], [], 8, b""
+    row = 1 + shape[1] * (3 if len(shape) == 3 else 1)  # bytes: the number of a filter, then pixels
+    try:
+        while kind != b"IEND":
+            length, kind = struct.unpack(">I4s", blob[place : place + 8])
+            chunk = blob[place : place + 12 + length]
+            if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+                raise ValueError("a damaged PNG")
+            if kind in (b"IHDR", b"IDAT", b"IEND"):
+                kept.append(chunk)
+            if kind == b"IDAT":
+                packed.append(chunk[8:-4])
+            place += 12 + length
+        inflate = zlib.decompressobj()
+        pixels = inflate.decompress(b"".join(packed), shape[0] * row + 1)
+    except (struct.error, zlib.error) as error:
+        raise ValueError("a damaged PNG") from error
+    if len(pixels) != shape[0] * row or not inflate.eof or max(pixels[::row]) > 4 or blob[28]:
+        raise ValueError("a damaged PNG")  # or an interlaced one
+    return b"".join(kept)
 
 
 def picture(path: Path, mode: str = "RGB") -> np.ndarray:

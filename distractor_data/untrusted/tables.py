@@ -93,8 +93,8 @@ def frames(
             part = batch.slice(max(start - at, 0), max(0, min(stop, at + len(batch)) - max(start, at)))
             if len(part):
                 _check_rows(part, layout)
-                for name, values in numbered.items():
-                    if not np.array_equal(part[name].to_numpy(), values[max(start, at) :][: len(part)]):
+                for name, told in numbered.items():
+                    if not np.array_equal(part[name].to_numpy(), told[max(start, at) :][: len(part)]):
                         raise ValueError(f"its column {name} is not as the records of its episodes tell")
                 yield part.select(names)
             at += len(batch)
@@ -132,16 +132,17 @@ def _check_columns(
 ) -> list[str]:
     """Names of the columns to read. Raises `ValueError` where one has not the type or the size that it should."""
     found = file.schema_arrow
-    images = [name for name in schema.IMAGE_COLUMNS if name in (columns or found.names)]
+    if repeated := {name for name in found.names if found.names.count(name) > 1}:
+        raise ValueError(f"it has two columns {min(repeated)}")
+    pictures = [name for name in schema.IMAGE_COLUMNS if name in (columns or found.names)]
     state, action = (_list_size(found, name) for name in schema.VECTOR_COLUMNS)
     if layout:
         state, action = layout.state, layout.action
-    expected = schema.arrow_schema(state, action, tuple(dict.fromkeys([schema.IMAGE, *images])))
+    expected = schema.arrow_schema(state, action, tuple(dict.fromkeys([schema.IMAGE, *pictures])))
     names = list(columns or expected.names)
     for name in dict.fromkeys([*names, *_NUMBERED]):
-        places = found.get_all_field_indices(name)
-        if len(places) != 1:
-            raise ValueError(f"it has no column {name}" if not places else f"it has two columns {name}")
+        if name not in found.names:
+            raise ValueError(f"it has no column {name}")
         if found.field(name).type != expected.field(name).type:
             raise ValueError(f"its column {name} is {found.field(name).type}, not {expected.field(name).type}")
     for rows, chunk in chunks:
@@ -150,7 +151,7 @@ def _check_columns(
             continue
         vector = name in schema.VECTOR_COLUMNS
         count = rows * (expected.field(name).type.list_size if vector else 1)
-        room = _blob_bytes(layout, name) if name in images else 32 * count // max(rows, 1)
+        room = _blob_bytes(layout, name) if name in pictures else 32 * count // max(rows, 1)
         if chunk.num_values != count or chunk.total_uncompressed_size > rows * room + (4 << 20):
             raise ValueError(f"its column {name} has {chunk.num_values} values in {rows} rows, or is too large")
     return names
@@ -180,19 +181,19 @@ def _batch_rows(chunks: list[tuple[int, pq.ColumnChunkMetaData]]) -> int:
 
 def _check_rows(batch: pa.RecordBatch, layout: Layout | None) -> None:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        values = column
+        leaf = column
         if name in schema.IMAGE_COLUMNS:
-            values = column.field("bytes")
-            if (pc.max(pc.binary_length(values)).as_py() or 0) > _blob_bytes(layout, name):
+            leaf = column.field("bytes")
+            if (pc.max(pc.binary_length(leaf)).as_py() or 0) > _blob_bytes(layout, name):
                 raise ValueError(f"an image in its column {name} is too large")
-            shape = images.check(values.to_pylist(), layout.shape(name) if layout else None)
+            shape = images.check(leaf.to_pylist(), layout.shape(name) if layout else None)
             if (len(shape) == 2) != (name in schema.MASK_COLUMNS):
                 raise ValueError(f"an image in its column {name} has {shape[2:] or 1} channels")
         elif name in schema.VECTOR_COLUMNS:
-            values = column.flatten()
-        if column.null_count or values.null_count:
+            leaf = column.flatten()
+        if column.null_count or leaf.null_count:
             raise ValueError(f"its column {name} has rows without a value")
-        if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy(zero_copy_only=False)).all():
+        if pa.types.is_floating(leaf.type) and not np.isfinite(leaf.to_numpy(zero_copy_only=False)).all():
             raise ValueError(f"its column {name} has a value that is not finite")
 
 
@@ -234,11 +235,11 @@ def episodes(path: Path, shard: int) -> pa.Table:
 
 
 def _check_record(name: str, column: pa.ChunkedArray) -> None:
-    kind, values = column.type, column
+    kind, leaf = column.type, column
     if pa.types.is_list(kind):
-        kind, values = kind.value_type, pc.list_flatten(column)
+        kind, leaf = kind.value_type, pc.list_flatten(column)
         lengths = pc.list_value_length(column)
-        if values.null_count or column.null_count or (name == "box" and pc.unique(lengths).to_pylist() != [4]):
+        if leaf.null_count or column.null_count or (name == "box" and pc.unique(lengths).to_pylist() != [4]):
             raise ValueError(f"its column {name} has rows without a value")
         if name.startswith("stats/") and len(pc.unique(lengths)) != 1:
             raise ValueError(f"its column {name} has lists of several lengths")
@@ -250,13 +251,13 @@ def _check_record(name: str, column: pa.ChunkedArray) -> None:
     real = name in ("return", "coverage") or (name.startswith("stats/") and not pa.types.is_int64(kind))
     if (whole and not pa.types.is_int64(kind)) or (real and not pa.types.is_float64(kind)):
         raise ValueError(f"its column {name} is {column.type}")
-    if (whole or real) and values.null_count:
+    if (whole or real) and leaf.null_count:
         raise ValueError(f"its column {name} has rows without a value")
     if pa.types.is_string(kind):
-        if (pc.max(pc.utf8_length(values)).as_py() or 0) > TEXT:
+        if (pc.max(pc.utf8_length(leaf)).as_py() or 0) > TEXT:
             raise ValueError(f"its column {name} has a text of more than {TEXT} characters")
     elif pa.types.is_float64(kind):
-        if pc.all(pc.is_finite(values)).as_py() is False:
+        if pc.all(pc.is_finite(leaf)).as_py() is False:
             raise ValueError(f"its column {name} has a value that is not finite")
     elif not (pa.types.is_int64(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
         raise ValueError(f"its column {name} is {column.type}")
