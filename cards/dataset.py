@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from cards.template import fill, read
-from distractor_data import dataset, schema, storage, untrusted
+from distractor_data import dataset, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.repository import CARD
 from distractor_data.spec import SYNTHETIC, Spec
@@ -51,21 +52,22 @@ class Part:
 
     @property
     def info(self) -> dict[str, Any]:
-        return untrusted.info(self.root)
+        return storage.read_json(self.root / schema.INFO)
 
     @property
     def record(self) -> dict[str, Any]:
-        return untrusted.dmask(self.root)
+        return storage.read_json(self.root / schema.DMASK)
 
     @property
     def bytes(self) -> int:
         """Of the files of frames, as the checksums list them."""
-        sums = untrusted.checksums(self.root)
+        sums = storage.read_json(self.root / schema.CHECKSUMS)
         return sum(known["size"] for path, known in sums.items() if path.startswith("data/"))
 
     def mean(self, column: str) -> float | None:
         """Mean over the episodes of a number in `meta/episodes`; None where it was not measured."""
-        tables = [storage.read_episodes(self.root, number) for number in storage.shards(self.root, frames=False)]
+        files = sorted((self.root / "meta/episodes").rglob("*.parquet"))
+        tables = [pq.read_table(file, partitioning=None) for file in files]
         columns = [table[column].to_numpy() for table in tables if column in table.column_names]
         values = np.concatenate(columns).astype(np.float64) if columns else np.empty(0)
         values = values[~np.isnan(values)]
@@ -149,9 +151,8 @@ def common_columns(found: list[Part]) -> Features:
     from datasets import Features
 
     first, *others = [features(part.info) for part in found]
-    shards = [(part.root, number) for part in found for number in storage.shards(part.root)]
-    files = [untrusted.inside(root, schema.data_file(n)) for root, n in shards if n not in storage.released(root)]
-    held = [set(other) for other in others] + [set(untrusted.parquet(file).schema_arrow.names) for file in files]
+    files = [file for part in found for file in (part.root / "data").rglob("*.parquet")]
+    held = [set(other) for other in others] + [set(pq.read_schema(file).names) for file in files]
     return Features({name: feature for name, feature in first.items() if all(name in names for names in held)})
 
 

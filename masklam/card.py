@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cards.template import fill, read
-from distractor_data import schema, storage
+from distractor_data import schema, storage, untrusted
 from distractor_data.spec import full_name
 from masklam import report
 from masklam.methods import find
@@ -45,7 +45,7 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
     return fill(
         "model",
         metadata,
-        [published, read(run.folder / CARD)],
+        [published, read(untrusted.inside(run.folder, CARD))],
         method=training["method"],
         title=row.title,
         env=env,
