@@ -11,9 +11,8 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from distractor_data import schema, storage
+from distractor_data import cache, schema, storage, untrusted
 from distractor_data.errors import DmaskError, NoSplitError, nearest
 from distractor_data.rollout import Episode
 from distractor_data.spec import full_name
@@ -25,11 +24,13 @@ class Episodes(Sequence[Episode]):
     def __init__(self, root: Path, shard_file: Callable[[int], Path] | None = None) -> None:
         """`shard_file` gives the file of a shard's frames, where they don't lie in `root`."""
         self.root = root
-        self.shard_file = shard_file or (lambda shard: root / schema.data_file(shard))
+        self.shard_file = shard_file or (lambda shard: untrusted.inside(root, schema.data_file(shard)))
+        self.layout, self.sums = untrusted.layout(root), untrusted.checksums(root)
+        self.shards = shard_records(root, frames=shard_file is None)
         self.records: list[dict[str, Any]] = [
             {key: value for key, value in row.items() if not key.startswith("stats/")}
-            for shard in storage.shards(root, frames=shard_file is None)
-            for row in storage.read_episodes(root, shard).to_pylist()
+            for table in self.shards
+            for row in table.to_pylist()
         ]
 
     def __len__(self) -> int:
@@ -49,8 +50,10 @@ class Episodes(Sequence[Episode]):
 
     def _read(self, record: dict[str, Any]) -> Episode:
         shard = record["data/chunk_index"] * schema.CHUNK_SIZE + record["data/file_index"]
-        path = self.shard_file(shard)
-        rows = _rows(path, record["dataset_from_index"], record["dataset_to_index"])
+        path, table = self.shard_file(shard), self.shards[shard]
+        cache.verified(path, schema.data_file(shard), self.sums)
+        start = record["dataset_from_index"] - table["dataset_from_index"][0].as_py()
+        rows = untrusted.frames_table(path, self.layout, table, start=start, stop=start + record["length"])
         info = {key: value for key, value in record.items() if "/" not in key and not key.startswith("dataset_")}
         masks = {
             name: storage.decode_images(rows[name]) > 127 if name in rows.column_names else None
@@ -112,6 +115,25 @@ def locate(
     return hub.stream(_repository(source), env, split, revision)[0]
 
 
+def shard_records(root: Path, frames: bool = True, cached: str | Path | None = None) -> list[pa.Table]:
+    """The episode records of every shard, verified; `frames` as for `storage.shards`.
+
+    `cached` is the folder in which what was verified is remembered.
+    """
+    sums, numbers = untrusted.checksums(root), storage.shards(root, frames)
+    if not numbers:
+        raise DmaskError(f"{root} holds no finished shard; run the `dmask generate` that began it again")
+    for name in map(schema.episodes_file, numbers):
+        cache.verified(untrusted.inside(root, name), name, sums, cached)
+    tables = [storage.read_episodes(root, number) for number in numbers]
+    found, told = len(untrusted.in_order(tables, root)), untrusted.info(root)["total_episodes"]
+    if found < told:
+        raise DmaskError(
+            f"{root} has {found} of {told} episodes; pull the others from the Hub or generate them again"
+        )
+    return tables
+
+
 def shard_files(
     source: str | Path, env: str, split: str = "train", share: tuple[int, int] = (0, 1)
 ) -> Iterator[Path]:
@@ -139,7 +161,7 @@ def identify(source: str | Path, env: str, split: str = "train") -> dict[str, st
 
 def describe(root: Path, source: str | Path) -> dict[str, str | None]:
     """`identify` for a folder that `source` was found at."""
-    sums = storage.read_json(root / schema.CHECKSUMS) if (root / schema.CHECKSUMS).exists() else {}
+    sums = untrusted.checksums(root)
     lines = "".join(f"{path} {known['sha256']}\n" for path, known in sorted(sums.items()))
     cached = root.parents[2].name == "snapshots"  # of the Hub's cache, whose folders are named by commits
     return {
@@ -166,9 +188,8 @@ def choose(directory: str | Path, env: str | None, split: str, name: str | None 
 def configs(directory: str | Path) -> dict[str, list[str]]:
     """Config → its splits, of what a folder holds, in sorted order (`train` before `test`)."""
     found: dict[str, list[str]] = {}
-    for info in sorted(Path(directory).glob(f"*/*/{schema.INFO}")):
-        config, split = info.parts[-4:-2]
-        found.setdefault(config, []).append(split)
+    for folder in untrusted.splits(directory, schema.INFO):
+        found.setdefault(folder.parent.name, []).append(folder.name)
     return {config: sorted(splits, reverse=True) for config, splits in found.items()}
 
 
@@ -182,23 +203,6 @@ def _repository(source: str | Path) -> str:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source)):
         raise DmaskError(f"{source}: no such folder, nor a name on the Hub (org/name); generate it first")
     return str(source)
-
-
-def _rows(path: Path, start: int, stop: int) -> pa.Table:
-    """Rows whose `index` is in [start, stop): whole row groups, because none holds two episodes."""
-    if not path.exists():
-        raise DmaskError(f"{path} is missing; `dmask pull` it from the Hub, or generate it again")
-    try:
-        file = pq.ParquetFile(path)
-        first = file.read_row_group(0, columns=[schema.INDEX])[schema.INDEX][0].as_py()
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        edges = first + np.cumsum([0, *sizes])
-        picked = [group for group in range(len(sizes)) if edges[group] < stop and edges[group + 1] > start]
-        table = file.read_row_groups(picked)
-        offset = start - int(edges[picked[0]])
-        return table.slice(offset, stop - start)
-    except (pa.ArrowInvalid, OSError, IndexError) as error:
-        raise DmaskError(f"{path} can't be read ({str(error).splitlines()[0]}); run `dmask verify`") from error
 
 
 def _vectors(column: pa.ChunkedArray) -> np.ndarray:

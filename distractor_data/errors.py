@@ -8,7 +8,13 @@ import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
-_PLACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_PLACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS} | {
+    errno.EISDIR,  # something else lies where a folder or a file belongs
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
 
 
 class DmaskError(Exception):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distractor_data import engines, envs, meta, schema, storage
+from distractor_data import engines, envs, meta, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Spec
 
@@ -63,7 +63,7 @@ def generate(
             "without --push, then `dmask push`"
         )
     spec, fps = _complete(spec)
-    root = schema.root(directory, spec.env, spec.split)
+    root = untrusted.folder(directory, spec.env, spec.split)
     root.mkdir(parents=True, exist_ok=True)
     with storage.lock(root):
         if overwrite:

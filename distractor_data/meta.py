@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from distractor_data import policies, schema, storage
+from distractor_data import policies, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Spec
 
@@ -57,7 +56,7 @@ def versions() -> dict[str, str]:
 
 def read_record(root: Path) -> dict[str, Any]:
     """`meta/dmask.json`. Raises `DmaskError` where it is missing or damaged."""
-    return storage.read_json(root / schema.DMASK)
+    return untrusted.dmask(root)
 
 
 def read_spec(root: Path) -> Spec:
@@ -94,7 +93,7 @@ def refresh(root: Path) -> None:
             "splits": {spec.split: f"0:{total}"},
             "data_path": schema.DATA_PATH,
             "video_path": None,
-            "features": _features(here[0], spec) if here else storage.read_json(root / schema.INFO)["features"],
+            "features": _features(here[0], spec) if here else untrusted.info(root)["features"],
         },
     )
     storage.write_json(root / schema.STATS, _aggregate(episodes))
@@ -120,11 +119,11 @@ def refresh(root: Path) -> None:
 
 
 def _features(frames: Path, spec: Spec) -> dict[str, Any]:
-    return schema.lerobot_features(pq.read_schema(frames), (spec.image_size, spec.image_size))
+    return schema.lerobot_features(untrusted.parquet(frames).schema_arrow, (spec.image_size, spec.image_size))
 
 
 def _read_checksums(root: Path) -> dict[str, dict[str, Any]]:
-    return storage.read_json(root / schema.CHECKSUMS) if (root / schema.CHECKSUMS).exists() else {}
+    return untrusted.checksums(root)
 
 
 def verify(root: Path) -> int:
@@ -145,9 +144,9 @@ def damaged(root: Path) -> dict[Path, str]:
     found = {}
     elsewhere = {schema.data_file(number) for number in storage.released(root)}
     for path, known in _read_checksums(root).items():
-        file = root / path
         if path in elsewhere:
             continue
+        file = untrusted.inside(root, path)
         if not file.exists():
             found[file] = "is missing"
         elif storage.sha256(file) != known["sha256"]:
@@ -176,7 +175,7 @@ def _aggregate(episodes: pa.Table) -> dict[str, dict[str, Any]]:
 
 def verify_all(directory: str | Path) -> dict[str, int]:
     """`verify` every config and split of a dataset: their names and numbers of files."""
-    roots = sorted(path.parent.parent for path in Path(directory).glob(f"*/*/{schema.DMASK}"))
+    roots = untrusted.splits(directory, schema.DMASK)
     if not roots:
         raise DmaskError(f"{directory} holds no dataset; give the folder that `dmask generate` wrote")
     return {"/".join(root.parts[-2:]): verify(root) for root in roots}

@@ -18,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distractor_data import schema
+from distractor_data import schema, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.rollout import Episode
 from distractor_data.spec import Spec
+from distractor_data.untrusted import images
 
 SHARD_FRAMES = 50_000  # about 300 MB at 64×64; LeRobot and the Hub want files of some hundred MB
 ROW_GROUP = 250  # rows a reader must fetch to see one; an episode never shares a row group with another
@@ -41,21 +42,32 @@ def episodes_per_shard(spec: Spec) -> int:
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it at the end; removed where the body raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # of a killed process that had this number
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise DmaskError(
+            f"{path} can't be written ({error.strerror}: {error.filename}); move away what is there"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def lock(root: Path, option: str = "--out") -> Iterator[None]:
-    """One writer at a time for a folder, which `option` chose. Raises `DmaskError` where there is another."""
-    with open(root / ".lock", "w") as file:
+    """One writer at a time for a folder, which `option` chose. Raises `DmaskError` where there is another.
+
+    Also where the folder holds a link, through which something else would be written.
+    """
+    untrusted.plain(root)
+    with open(os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -71,12 +83,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON. Raises `DmaskError` naming a missing or damaged file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise DmaskError(f"{path} is missing; is this a dataset that `dmask generate` made?") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DmaskError(f"{path} is damaged ({error}); generate again with --overwrite") from error
+    return untrusted.read_json(path)
 
 
 def _write_parquet(path: Path, groups: Iterable[pa.Table], schema_: pa.Schema) -> None:
@@ -121,35 +128,29 @@ def _encode(array: np.ndarray, **options: Any) -> bytes:
 def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None) -> np.ndarray:
     """An image column as one array: (N, H, W, 3), or (N, H, W) where the images have one channel, uint8.
 
-    Raises `DmaskError` where an image is damaged or of another size than the first.
+    Raises `DmaskError` where an image is damaged or, by its header, of another size than the first.
     """
     import cv2  # decodes WebP 2.4 times and PNG 3.5 times as fast as Pillow
 
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     blobs = [blob for chunk in chunks for blob in chunk.field("bytes").to_pylist()]
-    if not blobs:
-        raise DmaskError("there is no image to decode in an empty column")
 
-    def decode(blob: bytes, kind: int) -> np.ndarray:
-        image = cv2.imdecode(np.frombuffer(blob, np.uint8), kind)
-        if image is None:
-            raise ValueError("neither WebP nor PNG")
-        return image
+    def fill(start: int) -> None:
+        for index in range(start, min(start + 256, len(blobs))):
+            image = cv2.imdecode(np.frombuffer(images.intact(blobs[index], shape), np.uint8), kind)
+            if image is None or image.shape != shape:
+                raise ValueError(f"image {index} can't be decoded")
+            decoded[index] = image
 
     try:
-        gray = decode(blobs[0], cv2.IMREAD_UNCHANGED).ndim == 2
-        kind = cv2.IMREAD_UNCHANGED if gray else cv2.IMREAD_COLOR_RGB
-        images = np.empty((len(blobs), *decode(blobs[0], kind).shape), np.uint8)
-
-        def fill(start: int) -> None:
-            for index in range(start, min(start + 256, len(blobs))):
-                images[index] = decode(blobs[index], kind)
-
+        shape = images.check(blobs)
+        kind = cv2.IMREAD_UNCHANGED if len(shape) == 2 else cv2.IMREAD_COLOR_RGB
+        decoded = np.empty((len(blobs), *shape), np.uint8)
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             list(pool.map(fill, range(0, len(blobs), 256)))
-    except (cv2.error, ValueError, TypeError) as error:
-        raise DmaskError(f"an image of the dataset is damaged ({error}); run `dmask verify`") from error
-    return images
+    except (cv2.error, ValueError, MemoryError) as error:
+        raise DmaskError(f"an image of the dataset is damaged ({error}); pull or generate it again") from error
+    return decoded
 
 
 # --- parts: one episode each, until their shard is full ------------------------------------------------------
@@ -157,7 +158,11 @@ def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None
 
 def part_file(root: Path, episode: int) -> Path:
     """Where an episode waits for its shard."""
-    return root / PARTS / f"episode-{episode:06d}.parquet"
+    return root / _part_name(episode)
+
+
+def _part_name(episode: int) -> str:
+    return f"{PARTS}/episode-{episode:06d}.parquet"
 
 
 def write_part(root: Path, episode: Episode, fps: int) -> None:
@@ -177,7 +182,7 @@ def part_complete(root: Path, episode: int) -> bool:
 
 def part_length(root: Path, episode: int) -> int:
     """Number of frames in a part."""
-    return pq.read_metadata(part_file(root, episode)).num_rows
+    return untrusted.parquet(untrusted.inside(root, _part_name(episode))).metadata.num_rows
 
 
 def frames_table(episode: Episode, fps: int) -> pa.Table:
@@ -255,17 +260,14 @@ def column_stats(value: np.ndarray) -> dict[str, Any]:
 
 def assemble(root: Path, shard: int, episodes: range, first_index: int, task: str) -> int:
     """Move the parts of `episodes` into shard `shard`. Returns the index after the shard's last frame."""
-    metadata = pq.read_schema(part_file(root, episodes[0])).metadata
-    frames_schema = pq.read_schema(part_file(root, episodes[0])).with_metadata(
-        {b"huggingface": metadata[b"huggingface"]}
-    )
+    first = untrusted.part(untrusted.inside(root, _part_name(episodes[0])), episodes[0])[0].schema
+    frames_schema = first.with_metadata({b"huggingface": first.metadata[b"huggingface"]})
     records: list[dict[str, Any]] = []
 
     def groups() -> Iterator[pa.Table]:
         index = first_index
         for episode in episodes:
-            part = pq.read_table(part_file(root, episode))
-            record = json.loads(part.schema.metadata[b"dmask"])
+            part, record = untrusted.part(untrusted.inside(root, _part_name(episode)), episode)
             records.append(_episode_row(record, shard, index, task))
             position = part.schema.get_field_index(schema.INDEX)
             index += len(part)
@@ -348,7 +350,8 @@ def shards(root: Path, frames: bool = True) -> list[int]:
 
 def released(root: Path) -> list[int]:
     """Shards whose frames were deleted here because they lie on the Hub."""
-    numbers = read_json(root / RELEASED) if (root / RELEASED).exists() else []
+    path = untrusted.inside(root, RELEASED)
+    numbers = untrusted.released(path) if path.exists() else []
     return [number for number in numbers if not (root / schema.data_file(number)).exists()]
 
 
@@ -361,32 +364,25 @@ def release(root: Path, numbers: Iterable[int]) -> None:
 
 
 def read_frames(root: Path, shard: int, columns: list[str] | None = None) -> pa.Table:
-    """A shard's frames. Raises `DmaskError` naming a damaged file."""
-    return _read_parquet(root / schema.data_file(shard), columns)
+    """A shard's frames. Raises `DmaskError` naming a damaged file, or one that is not as its records tell."""
+    path = untrusted.inside(root, schema.data_file(shard))
+    layout = untrusted.layout(root) if (root / schema.INFO).exists() else None  # it is written after the first shard
+    return untrusted.frames_table(path, layout, read_episodes(root, shard), columns)
 
 
-def read_episodes(root: Path, shard: int | None = None) -> pa.Table:
-    """The episode records of one shard, or of all."""
-    numbers = shards(root) if shard is None else [shard]
+def read_episodes(root: Path, shard: int | None = None, frames: bool = True) -> pa.Table:
+    """The episode records of one shard, or of all (see `shards`)."""
+    if shard is not None:
+        return untrusted.episodes(untrusted.inside(root, schema.episodes_file(shard)), shard)
+    numbers = shards(root, frames)
     if not numbers:
         raise DmaskError(f"{root} holds no finished shard; run the `dmask generate` that began it again")
-    tables = [_read_parquet(root / schema.episodes_file(number)) for number in numbers]
-    return pa.concat_tables(tables, promote_options="permissive")
-
-
-def _read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    if not path.exists():
-        raise DmaskError(f"{path} is missing; `dmask pull` it from the Hub, or generate it again")
-    try:
-        return pq.read_table(path, columns=columns)
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DmaskError(f"{path} can't be read ({reason}); delete it and generate again") from error
+    return untrusted.in_order([read_episodes(root, number) for number in numbers], root)
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
+    with untrusted.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cards.template import fill, read
-from distractor_data import schema, storage
+from distractor_data import schema, storage, untrusted
 from distractor_data.spec import full_name
 from masklam import report
 from masklam.methods import find
-from masklam.run import CONFIG, Run
+from masklam.run import Run
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -28,7 +28,7 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
     """
     from huggingface_hub import ModelCardData
 
-    config = storage.read_json(run.folder / CONFIG)
+    config = run.config()
     training, parts = config["training"], config.get("parts", [])
     row, results, data, env = find(training["method"]), run.results(), run.dataset(), full_name(training["env"])
     found = list(report.measures(results))
@@ -45,7 +45,7 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
     return fill(
         "model",
         metadata,
-        [published, read(run.folder / CARD)],
+        [published, read(untrusted.inside(run.folder, CARD))],
         method=training["method"],
         title=row.title,
         env=env,

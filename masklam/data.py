@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from distractor_data import dataset, schema, storage
+from distractor_data import cache as store
+from distractor_data import dataset, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption
 from distractor_data.masks.corrupt import corrupt as degrade
 
-_FORMAT = "1"  # of the cached arrays; part of their key
+_FORMAT = "2"  # of the cached arrays; part of their key
 
 
 @dataclass(frozen=True)
@@ -121,43 +121,40 @@ def load(
     empty on every frame.
     """
     root = dataset.locate(source, env, split, frames=not streaming)
-    shards = storage.shards(root, frames=not streaming)
-    if not shards:
-        raise DmaskError(f"{root} holds no finished shard; run the `dmask generate` that began it again")
+    fetch = streaming and not Path(source).is_dir()
+    layout, sums = untrusted.layout(root), untrusted.checksums(root)
+    every = dataset.shard_records(root, not fetch, cache)
     rank, world = share
-    if len(shards) < world:
-        raise DmaskError(f"{root} has {len(shards)} finished shards, too few for {world} processes to share")
-    shards = shards[rank::world]
+    if len(every) < world:
+        raise DmaskError(f"{root} has {len(every)} finished shards, too few for {world} processes to share")
+    names, records = [schema.data_file(shard) for shard in range(len(every))][rank::world], every[rank::world]
     columns = [image_column] + ([mask_column] if mask_column else [])
     require(root, columns)
-    files = [root / schema.data_file(shard) for shard in shards]
-    folder = cache_dir(cache) / _key(root, files, columns)
+    verify = functools.partial(store.verified, sums=sums, cache=cache)
+    digests = [_recorded(root, name, sums) if fetch else verify(untrusted.inside(root, name), name) for name in names]
+    folder = store.folder(cache) / _key(columns, digests)
+    lengths = np.concatenate([table["length"].to_numpy() for table in records])
     if not folder.exists():
-        rows = sum(storage.read_episodes(root, shard)["length"].to_numpy().sum() for shard in shards)
-        found = dataset.shard_files(source, env, split, share) if streaming else files
-        _decode(found, int(rows), columns, folder)
-    arrays = {
-        # Copy-on-write: torch wants writable memory, and nothing is ever written.
-        path.stem: torch.from_numpy(np.load(path, mmap_mode="c"))
-        for path in sorted(folder.glob("*.npy"))
-    }
-    number = arrays[schema.EPISODE]
-    lengths = torch.bincount(number)
-    ends = lengths.cumsum(0)
+        files = dataset.shard_files(source, env, split, share) if fetch else (root / name for name in names)
+        shards = ((file, verify(file, name), table) for file, name, table in zip(files, names, records, strict=True))
+        _decode(((file, table) for file, _, table in shards), int(lengths.sum()), layout, columns, folder)
+    arrays = {name: _array(folder, name, int(lengths.sum()), layout) for name in [*columns, schema.ACTION]}
+    number = torch.arange(len(lengths)).repeat_interleave(torch.from_numpy(lengths))
+    ends = torch.from_numpy(lengths).cumsum(0)
     return Frames(
         image=arrays[image_column],
         mask=arrays[mask_column] if mask_column else None,
         action=arrays[schema.ACTION],
         episode=number,
-        first=(ends - lengths)[number],
+        first=(ends - torch.from_numpy(lengths))[number],
         last=(ends - 1)[number],
     )
 
 
 def columns_of(root: Path) -> list[str]:
     """Names of the columns that a split has."""
-    first = root / schema.data_file(0)
-    return pq.read_schema(first).names if first.exists() else list(storage.read_json(root / schema.INFO)["features"])
+    first = untrusted.inside(root, schema.data_file(0))
+    return untrusted.parquet(first).schema_arrow.names if first.exists() else list(untrusted.info(root)["features"])
 
 
 def require(root: Path, columns: list[str]) -> None:
@@ -169,44 +166,63 @@ def require(root: Path, columns: list[str]) -> None:
             raise DmaskError(f"{root} has no column {name} ({maker} makes it); it has {', '.join(present)}")
 
 
-def cache_dir(cache: str | Path | None = None) -> Path:
-    """Where decoded arrays lie: the argument, `DMASK_CACHE`, or `dmask` under the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(cache or os.environ.get("DMASK_CACHE") or f"{home}/dmask").expanduser()
+def _key(columns: list[str], digests: list[str]) -> str:
+    """A name that changes with the content of the files, which was verified."""
+    return hashlib.sha256("\n".join([_FORMAT, *columns, *digests]).encode()).hexdigest()
 
 
-def _key(root: Path, files: list[Path], columns: list[str]) -> str:
-    """A name that changes with the data's checksums, or with the files where none are recorded."""
-    sums = root / schema.CHECKSUMS
-    if sums.exists():
-        identity = sums.read_text()
-    else:
-        identity = json.dumps([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
-    parts = [_FORMAT, *columns, *(file.name for file in files), identity]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+def _recorded(root: Path, name: str, sums: dict[str, dict[str, Any]]) -> str:
+    """The SHA-256 that a file of frames has, which is fetched only to be decoded, and verified then."""
+    if name not in sums:
+        raise DmaskError(f"{root} has no checksum of {name}; publish it again with `dmask push`")
+    return sums[name]["sha256"]
 
 
-def _decode(files: Iterable[Path], rows: int, columns: list[str], folder: Path) -> None:
-    """Decode all images once, a few thousand at a time, into `folder`, which appears when it is complete."""
+def _shape(name: str, layout: untrusted.Layout) -> tuple[type, tuple[int, ...]]:
+    """Type and shape of a frame's values in the cached array of a column."""
+    if name == schema.ACTION:
+        return np.float32, (layout.action,)
+    if name in schema.MASK_COLUMNS:
+        return np.uint8, (-(-layout.size[0] * layout.size[1] // 8),)
+    return np.uint8, layout.shape(name)
+
+
+def _array(folder: Path, name: str, rows: int, layout: untrusted.Layout) -> Tensor:
+    """A cached array, mapped copy-on-write: torch wants writable memory, and nothing is ever written."""
+    kind, shape = _shape(name, layout)
+    try:
+        with untrusted.damage(folder):
+            array = np.load(untrusted.inside(folder, f"{name}.npy"), mmap_mode="c", allow_pickle=False)
+            if array.dtype != kind or array.shape != (rows, *shape):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}")
+    except DmaskError as error:
+        raise DmaskError(f"decoded frames are damaged; delete {folder} and run the same command again") from error
+    return torch.from_numpy(array)
+
+
+def _decode(
+    shards: Iterable[tuple[Path, pa.Table]], rows: int, layout: untrusted.Layout, columns: list[str], folder: Path
+) -> None:
+    """Decode all images once, a few thousand at a time, into `folder`, which appears when it is complete.
+
+    `shards` are the files of frames and the records of their episodes.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     arrays: dict[str, np.ndarray] = {}
+    wanted = [*columns, schema.ACTION]
     start = 0
     try:
+        for name in wanted:
+            kind, shape = _shape(name, layout)
+            arrays[name] = np.lib.format.open_memmap(temporary / f"{name}.npy", "w+", kind, (rows, *shape))
         with tqdm(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < _CHUNK) as bar:
-            for file in files:
-                for chunk in pq.ParquetFile(file).iter_batches(_CHUNK, columns=[*columns, *_PLAIN]):
-                    for name in chunk.schema.names:
-                        values = _values(chunk[name], name)
-                        if name not in arrays:
-                            shape = (rows, *values.shape[1:])
-                            path = temporary / f"{name}.npy"
-                            arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
-                        arrays[name][start : start + len(chunk)] = values
+            for file, records in shards:
+                for chunk in untrusted.frames(file, layout, records, wanted):
+                    for name in wanted:
+                        arrays[name][start : start + len(chunk)] = _values(chunk[name], name)
                     start += len(chunk)
                     bar.update(len(chunk))
-        numbers = arrays[schema.EPISODE]
-        numbers[:] = np.cumsum(np.diff(numbers, prepend=numbers[:1]) != 0)
         for name in columns:
             if name in schema.MASK_COLUMNS and not arrays[name].any():
                 raise DmaskError(f"{name} is empty on every frame; mask the dataset again with `dmask mask`")
@@ -217,19 +233,14 @@ def _decode(files: Iterable[Path], rows: int, columns: list[str], folder: Path) 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-_PLAIN = (schema.ACTION, schema.EPISODE)
-_CHUNK = 4096  # frames decoded at a time
+_CHUNK = 4096  # frames handled at a time
 
 
 def _values(column: pa.Array, name: str) -> np.ndarray:
     if name in schema.IMAGE_COLUMNS:
         images = storage.decode_images(column)
-        if name in schema.MASK_COLUMNS:
-            return np.packbits(images.reshape(len(images), -1) > 127, axis=1)
-        return images
-    if name in schema.VECTOR_COLUMNS:
-        return np.asarray(column.flatten()).reshape(len(column), -1)
-    return column.to_numpy()
+        return np.packbits(images.reshape(len(images), -1) > 127, axis=1) if name in schema.MASK_COLUMNS else images
+    return np.asarray(column.flatten()).reshape(len(column), -1)
 
 
 def corrupt(frames: Frames, how: str, seed: int) -> Frames:

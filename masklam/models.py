@@ -8,18 +8,17 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
-from distractor_data.errors import DmaskError
+from distractor_data.repository import hub_errors
+from masklam import limits
 from masklam.data import Frames
 from masklam.encoders import Decoder, Encoder, ResidualBlock, flat, initialise, unflat, widths
+from masklam.limits import VERSION
 from masklam.methods import find
 from masklam.published import pictures, published
 from masklam.standard import Standard
-
-VERSION = 2  # of the networks; weights of other versions have other names, or another meaning
-
 
 # --- bottlenecks ---------------------------------------------------------------------------------------------
 
@@ -280,6 +279,7 @@ class Model(
         budgets: list[int] = [1],  # noqa: B006
         version: int = VERSION,
     ) -> None:
+        limits.check({name: value for name, value in locals().items() if name in limits.ARGUMENTS})
         super().__init__()
         channels, channels_in = widths(encoder_scale, encoder_deep), 3 * frame_stack
         side = -(-image_size // 2 ** len(channels))
@@ -304,17 +304,18 @@ class Model(
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> Model:  # type: ignore[override]
-        """The model in a folder or of the Hub (`org/name`). Raises `DmaskError` at once where it is in neither."""
-        if not Path(source).is_dir():
-            published(str(source), options.get("revision"), options.get("token"), options.get("cache_dir"))
-        return super().from_pretrained(source, **options)
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Model:  # type: ignore[override]
+        """The model of a run's folder, or of `org/name` on the Hub; `options` are those of `snapshot_download`.
 
-    @classmethod
-    def _from_pretrained(cls, **options: Any) -> Model:
-        """Called by `from_pretrained`, with what stands in `config.json`."""
-        check_version(options["model_id"], options.get("version"))
-        return super()._from_pretrained(**options)
+        Raises `DmaskError` at once where it is in neither, and where its configuration or its weights are missing,
+        damaged or another model's.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            published(str(name), options.get("revision"), options.get("token"), options.get("cache_dir"))
+            with hub_errors(str(name), "load"):
+                folder = Path(snapshot_download(str(name), allow_patterns=[limits.CONFIG, limits.WEIGHTS], **options))
+        return limits.load(cls, folder)
 
     def encode(self, images: Any) -> Tensor:
         """Observations (B, 3·stack, H, W) in [-1, 1] on the model's device, as `latent` and `act` take them.
@@ -341,12 +342,3 @@ class Model(
     def units(self, budget: int = 0) -> Standard:
         """The standard units of actions under a budget, 0 being the largest."""
         return cast(Standard, self.standard[str(budget or self.budgets[-1])])
-
-
-def check_version(place: object, version: int | None) -> None:
-    """Raise `DmaskError` where a model is of another version than these networks; `None` is the first."""
-    if version != VERSION:
-        raise DmaskError(
-            f"{place} holds a model of version {version or 1}, and this masklam reads version {VERSION}, whose "
-            "networks are others; train it again into another folder"
-        )

@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from distractor_data import dataset, hub, storage
+from distractor_data import dataset, hub, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.repository import Content, Push, Repository, connect, hub_errors, size_of
 from distractor_data.spec import full_name
@@ -61,21 +61,18 @@ def push(
 
 def _config(run: Run) -> dict:
     """A run's configuration. Raises where there is no model, or one that can't be loaded."""
-    from safetensors import SafetensorError
-
-    if not (run.folder / WEIGHTS).exists():
+    if not untrusted.inside(run.folder, WEIGHTS).exists():
         raise DmaskError(f"{run.folder} holds no trained model; give the folder that `masklam train --out` wrote")
     try:
-        Model.from_pretrained(str(run.folder))
-    except (SafetensorError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DmaskError(f"the model in {run.folder} can't be loaded ({reason}); train it again") from error
-    return storage.read_json(run.folder / CONFIG)
+        Model.from_pretrained(run.folder)
+    except DmaskError as error:
+        raise DmaskError(f"the model in {run.folder} can't be loaded: {error}") from error
+    return run.config()
 
 
 def _described(run: Run, text: str) -> dict[str, Content]:
     """The card and the pictures it shows."""
-    pictures = [run.folder / name for name in (card.CURVES, card.RECONSTRUCTION)]
+    pictures = [untrusted.inside(run.folder, name) for name in (card.CURVES, card.RECONSTRUCTION)]
     return {**{file.name: file for file in pictures if file.exists()}, card.CARD: text.encode()}
 
 

@@ -14,20 +14,51 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from distractor_data import storage
+from distractor_data import storage, untrusted
 from distractor_data.errors import DmaskError
-from distractor_data.spec import full_name
-from masklam.models import VERSION, Model, check_version
+from distractor_data.spec import SPLITS, full_name
+from distractor_data.untrusted.values import (
+    flag,
+    listing,
+    mapping,
+    matching,
+    number,
+    optional,
+    real,
+    record,
+    text,
+    whole,
+)
+from masklam import limits
+from masklam.limits import CONFIG, VERSION, WEIGHTS
+from masklam.models import Model
+from masklam.report import PROBES
 from masklam.settings import Settings
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
 DATASET = "dataset.json"
+_METRICS_BYTES = 64 << 20
+_METRIC = record({"stage": text, "step": whole()}, {"loss": real, "probe_nmse": real})
+_PLACES = ("in", "out")
+_PROBE = mapping(record({"nmse": number}, {"shuffled": optional(number)}), _PLACES)
+_RETURNS = record({"returns": listing(number)}, {"normalised": optional(number), "normalised_bc": optional(number)})
+_RESULTS = record(
+    {},
+    {
+        **dict.fromkeys(PROBES, _PROBE),
+        "constant": mapping(number, _PLACES),
+        "codes": record(dict.fromkeys(("used", "codes", "perplexity", "latents"), number) | {"collapsed": flag}),
+        "returns": mapping(mapping(_RETURNS, matching("[0-9]{1,9}", "a number of trajectories")), SPLITS),
+        "expert_return": number,
+        "missing": listing(text),
+        "settings": mapping(untrusted.anything),
+    },
+)
+_DATASET = record({"name": text, "revision": optional(text), "digest": optional(text)})
 
 
 class Run:
@@ -45,8 +76,8 @@ class Run:
         now = _plain(settings)
         path = self.folder / CONFIG
         if path.exists():
-            config = json.loads(path.read_text())
-            check_version(self.folder, config.get("version"))
+            config = limits.read_config(self.folder)
+            limits.check_version(self.folder, config.get("version"))
             then = config.get("training", {})
             then |= {"env": full_name(then["env"])} if "env" in then else {}  # older versions kept a short name
             plain = _plain(Settings())  # a field that an older version lacked had its default
@@ -75,9 +106,12 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
-        path = self.folder / METRICS
-        lines = path.read_text().split("\n") if path.exists() else []
-        return [json.loads(line) for line in lines[:-1] if line]
+        path = untrusted.inside(self.folder, METRICS)
+        if not path.exists():
+            return []
+        with untrusted.opened(path) as file:
+            lines = file.read(_METRICS_BYTES).split(b"\n")
+        return [untrusted.parse(line, f"{path}, line {n}", _METRIC) for n, line in enumerate(lines[:-1], 1) if line]
 
     def forget(self, stage: str, after: int) -> None:
         """Drop what a stage logged after step `after`, because it will be logged again."""
@@ -96,26 +130,21 @@ class Run:
 
     def load_checkpoint(self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Restore a stage; the number of steps it has done, 0 where there is no checkpoint."""
-        path = self.folder / "checkpoints" / f"{stage}.safetensors"
+        path = untrusted.inside(self.folder, f"checkpoints/{stage}.safetensors")
         if not path.exists():
             return 0
         tensors, step = _load(path)
-        try:
-            module.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("module.")})
-        except RuntimeError as error:
-            raise DmaskError(f"{path} is of another model; remove it to train the stage anew") from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "optimizer":
-                index, _, key = rest.partition(".")
-                state.setdefault(int(index), {})[key] = tensor
+        own = {f"module.{k}": v.shape for k, v in module.state_dict().items()}
+        state = _optimizer_state(tensors, [p for group in optimizer.param_groups for p in group["params"]])
+        if state is None or own != {k: v.shape for k, v in tensors.items() if not k.startswith("optimizer.")}:
+            raise DmaskError(f"{path} is of another model; remove it to train the stage anew")
+        module.load_state_dict({k[7:]: tensors[k] for k in own})
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         return step
 
     def restore(self, stage: str, steps: int, module: nn.Module) -> bool:
         """Load the trained network of a stage; False where it isn't finished."""
-        path = self.folder / "checkpoints" / f"{stage}.safetensors"
+        path = untrusted.inside(self.folder, f"checkpoints/{stage}.safetensors")
         if not path.exists():
             return False
         tensors, step = _load(path)
@@ -148,13 +177,20 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the run was made with."""
-        return storage.read_json(self.folder / CONFIG)["training"]
+        return self.config()["training"]
+
+    def config(self) -> dict[str, Any]:
+        """`config.json`: the settings, and the model's where it is trained. Raises `DmaskError` without settings."""
+        found = limits.read_config(self.folder)
+        if "training" not in found:
+            raise DmaskError(f"{self.folder / CONFIG} has no settings of a training; train the run again")
+        return found
 
     def results(self) -> dict[str, Any]:
         """Final measures; before the stage `evaluation`, the last probe."""
-        path = self.folder / RESULTS
+        path = untrusted.inside(self.folder, RESULTS)
         if path.exists():
-            return json.loads(path.read_text())
+            return untrusted.read_json(path, _RESULTS)
         probes = [m for m in self.metrics() if "probe_nmse" in m]
         return {"linear_probe": {"in": _probe(probes[-1])}} if probes else {}
 
@@ -164,9 +200,10 @@ class Run:
 
     def dataset(self) -> dict[str, Any]:
         """What the run was trained on."""
-        if (self.folder / DATASET).exists():
-            return storage.read_json(self.folder / DATASET)
-        source = storage.read_json(self.folder / CONFIG)["training"]["dataset"]
+        path = untrusted.inside(self.folder, DATASET)
+        if path.exists():
+            return untrusted.read_json(path, _DATASET)
+        source = self.settings().get("dataset", "")
         return {"name": Path(source).name, "revision": None, "digest": None}
 
     def picture(self, step: int, image: Tensor) -> None:
@@ -189,11 +226,27 @@ def _probe(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _load(path: Path) -> tuple[dict[str, Tensor], int]:
     """Tensors of a checkpoint and the step it was written at."""
+    untrusted.opened(path).close()
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, int(file.metadata()["step"])  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DmaskError(f"{path} is no checkpoint; remove it to train the stage anew") from error
+
+
+def _optimizer_state(tensors: dict[str, Tensor], parameters: list[Tensor]) -> dict[int, dict[str, Tensor]] | None:
+    """Adam's state by number of the parameter, of those that had a gradient; None where it is of other parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for index, parameter in enumerate(parameters):
+        shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+        found = {key: tensors.get(f"optimizer.{index}.{key}") for key in shapes}
+        held = {key: tensor for key, tensor in found.items() if tensor is not None}
+        if held:
+            if {key: tensor.shape for key, tensor in held.items()} != shapes:
+                return None
+            state[index] = held
+    named = {f"optimizer.{index}.{key}" for index, held in state.items() for key in held}
+    return state if named == {name for name in tensors if name.startswith("optimizer.")} else None
 
 
 def _plain(settings: Settings) -> dict[str, Any]:

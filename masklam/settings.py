@@ -8,6 +8,7 @@ from distractor_data import schema
 from distractor_data.device import PRECISIONS
 from distractor_data.errors import DmaskError
 from distractor_data.spec import DEFAULT_DIR, full_name
+from masklam.limits import LIMITS
 from masklam.methods import METHODS, find
 
 BUDGETS = (2, 4, 8, 16, 32, 64, 128)
@@ -113,6 +114,8 @@ class Settings:
             value, option = getattr(self, field.name), "--" + field.name.replace("_", "-")
             if field.name in _POSITIVE and value < 1:
                 raise DmaskError(f"{option} is {value}; give a number of at least 1")
+            if field.name in LIMITS and value > LIMITS[field.name][1]:
+                raise DmaskError(f"{option} is {value}; give a number of at most {LIMITS[field.name][1]}")
             if isinstance(value, float) and not value >= 0:
                 raise DmaskError(f"{option} is {value}; give a number of at least 0")
             if value not in _CHOICES.get(field.name, (value,)):

@@ -23,6 +23,7 @@ os.environ.update(
     HF_HUB_DISABLE_XET="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     HF_HOME=f"{_FOLDER.name}/home",
+    DMASK_CACHE=f"{_FOLDER.name}/cache",
 )
 for variable in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_TOKEN_PATH"):
     os.environ.pop(variable, None)

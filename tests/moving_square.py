@@ -35,13 +35,26 @@ def write(
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.Table.from_pylist(rows, schema.arrow_schema(2, 2, images))
         pq.write_table(table, path, row_group_size=50)
-        records = [{"episode_index": n, "length": steps, "return": 1.0} for n in numbers]
+        records = [
+            {
+                "episode_index": n,
+                "length": steps,
+                "return": 1.0,
+                "data/chunk_index": 0,
+                "data/file_index": shard,
+                "dataset_from_index": n * steps,
+                "dataset_to_index": (n + 1) * steps,
+            }
+            for n in numbers
+        ]
         episodes_path = root / schema.episodes_file(shard)
         episodes_path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(records), episodes_path)
     info = root / schema.INFO
     info.parent.mkdir(parents=True, exist_ok=True)
-    info.write_text(json.dumps({"codebase_version": "v3.0", "total_episodes": episodes}))
+    features = schema.lerobot_features(schema.arrow_schema(2, 2, images), (size, size))
+    described = {"fps": 40, "total_episodes": episodes, "total_frames": episodes * steps, "features": features}
+    info.write_text(json.dumps({"codebase_version": "v3.0", **described}))
     return directory
 
 

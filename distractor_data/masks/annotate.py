@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import io
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -86,19 +85,13 @@ class _Images(Sequence[np.ndarray]):
     """An image column, decoded frame by frame as it is asked for."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self.blobs = column.combine_chunks().field("bytes")
+        self.column = column.combine_chunks()
 
     def __len__(self) -> int:
-        return len(self.blobs)
+        return len(self.column)
 
     def __getitem__(self, t: Any) -> Any:
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(io.BytesIO(self.blobs[t].as_py())) as image:
-                return np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError, TypeError) as error:
-            raise DmaskError(f"an image of the dataset is damaged ({error}); run `dmask verify`") from error
+        return storage.decode_images(self.column[t : t + 1], threads=1)[0]
 
 
 def mask_dataset(
@@ -117,6 +110,8 @@ def mask_dataset(
     from distractor_data.masks.model import resolve
 
     picked = rewrite.roots(directory, env, split)
+    for root in picked:
+        rewrite.check(root)
     source = _source(settings, resolve(settings.model)[1])
     with ExitStack() as locks:
         pending: list[tuple[Path, int]] = []
@@ -141,6 +136,8 @@ def report_only(
 ) -> list[Report]:
     """Measure the masks that are there once more, and report."""
     picked = rewrite.roots(directory, env, split)
+    for root in picked:
+        rewrite.check(root)
     for root in picked:
         with storage.lock(root):
             rewrite.measure_again(root, on_episode)

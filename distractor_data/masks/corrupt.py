@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import meta, schema, storage
+from distractor_data import meta, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.generate import write_card
 from distractor_data.masks import rewrite
 from distractor_data.masks.annotate import OnFrames, Report, report
+from distractor_data.repository import CARD
 from distractor_data.spec import SPLITS
 
 
@@ -85,11 +86,16 @@ def corrupt_dataset(
         raise DmaskError(f"--out {out} is the dataset itself; choose another folder")
     reports = []
     picked = rewrite.roots(directory, env, split)
+    card = untrusted.inside(Path(directory), CARD)
+    for root in picked:
+        rewrite.check(root)
     total = sum(int(np.sum(storage.read_episodes(root)["length"].to_numpy())) for root in picked)
     for root in picked:
         record = meta.read_record(root)
         source = {"source": "corrupted", "of": record["mask"], **asdict(how)}
-        target = schema.root(out, *root.parts[-2:])
+        target = untrusted.folder(out, *root.parts[-2:])
+        if target.exists():
+            untrusted.plain(target)
         if (target / schema.DMASK).exists():
             there = meta.read_record(target)
             if there != record | {"mask": source}:
@@ -102,9 +108,8 @@ def corrupt_dataset(
                 _corrupt_shard(root, target, number, how, source, lambda frames: on_frames(frames, total))
         meta.refresh(target)
         reports.append(report(target))
-    for file in Path(directory).iterdir():
-        if file.is_file() and not file.name.startswith(".") and not (out / file.name).exists():
-            shutil.copy2(file, out / file.name)
+    if card.exists() and not (out / CARD).exists():
+        shutil.copyfile(card, out / CARD)  # for what hands wrote into it
     write_card(out)
     return reports
 

@@ -8,11 +8,11 @@ format (`{"model": state_dict}`).
 from __future__ import annotations
 
 import logging
-import pickle
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distractor_data import untrusted
 from distractor_data.errors import DmaskError, nearest
 
 try:
@@ -70,7 +70,7 @@ def resolve(model: str) -> tuple[str, Path]:
     A file belongs to the model whose official file name its name begins with or, named otherwise, to
     SAM 2.1 hiera-tiny. Raises `DmaskError` where neither is there.
     """
-    path = Path(model).expanduser()
+    path = untrusted.expanded(model)
     if path.is_file():
         stems = {Path(file).stem: config for config, file in HF_MODEL_ID_TO_FILENAMES.values()}
         fitting = [stem for stem in stems if path.stem.startswith(stem)]
@@ -100,22 +100,37 @@ def resolve(model: str) -> tuple[str, Path]:
 
 
 def _check_weights(model: torch.nn.Module, path: Path) -> None:
-    """Load `path` into `model`; raises a `DmaskError` for a truncated file or another model's."""
+    """Load `path` into `model`; `DmaskError` for a truncated file, another model's, or values that are none."""
     advice = "pass SAM 2's official checkpoint of this model, whole"
+    untrusted.check_checkpoint(path, advice)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a forged archive makes PyTorch raise whatever it likes
         raise DmaskError(f"{path} is damaged or no checkpoint of PyTorch; {advice}") from error
     weights = checkpoint.get("model") if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict):
         raise DmaskError(f"{path} holds no 'model' weights, so it is not a checkpoint of SAM 2; {advice}")
     own = model.state_dict()
-    odd = sorted(set(own) ^ set(weights)) or sorted(name for name in own if own[name].shape != weights[name].shape)
+    odd = sorted(map(str, set(own) ^ set(weights))) or [name for name in own if not _fits(own[name], weights[name])]
     if odd:
         raise DmaskError(
             f"{path} holds another model's weights ({len(odd)} tensors differ, the first is {odd[0]}); {advice}"
         )
+    if broken := [name for name, weight in weights.items() if not torch.isfinite(weight).all()]:
+        raise DmaskError(f"{path}: {broken[0]} is not finite; {advice}")
     model.load_state_dict(weights)
+
+
+def _fits(own: torch.Tensor, given: Any) -> bool:
+    """Whether a value of a checkpoint is a tensor that can take the place of the model's own."""
+    return (
+        isinstance(given, torch.Tensor)
+        and given.shape == own.shape
+        and given.layout == own.layout
+        and given.device.type == "cpu"
+        and given.is_floating_point() == own.is_floating_point()
+        and not given.is_complex()
+    )
 
 
 def rotary_overrides(image_size: int) -> list[str]:

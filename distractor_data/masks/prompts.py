@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from distractor_data import untrusted
 from distractor_data.errors import DmaskError
 
 KINDS = "simulator, motion, box=x0,y0,x1,y1, point=x,y or mask=FILE"
@@ -58,11 +58,9 @@ def parse(text: str) -> str | Prompt:
         return text
     kind, _, value = text.partition("=")
     if kind == "mask" and value:
-        from PIL import Image, UnidentifiedImageError
-
         try:
-            return Prompt(mask=np.asarray(Image.open(Path(value).expanduser()).convert("L")) > 127)
-        except (OSError, UnidentifiedImageError) as error:
+            return Prompt(mask=untrusted.picture(untrusted.expanded(value), "L") > 127)
+        except DmaskError as error:
             raise DmaskError(f"--prompt {text!r} is not an image that can be read; give a mask image") from error
     try:
         numbers = tuple(float(number) for number in value.split(","))

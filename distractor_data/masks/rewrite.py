@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from distractor_data import dataset, meta, schema, storage
+from distractor_data import dataset, meta, schema, storage, untrusted
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.masks import quality
 from distractor_data.spec import full_name
@@ -38,10 +37,20 @@ def roots(directory: str | Path, env: str | None, split: str | None) -> list[Pat
     return picked
 
 
+def check(root: Path) -> None:
+    """Raise `DmaskError`, before anything is written, where a split holds what can't be read."""
+    untrusted.plain(root)
+    meta.read_spec(root)
+    storage.read_episodes(root)
+    for shard in storage.shards(root):
+        shard_source(root, shard)
+
+
 def shard_source(root: Path, shard: int) -> dict[str, Any] | None:
     """What the masks of a shard come from, where it was rewritten; its records are written last."""
-    metadata = pq.read_schema(root / schema.episodes_file(shard)).metadata or {}
-    return json.loads(metadata[_SOURCE]) if _SOURCE in metadata else None
+    path = untrusted.inside(root, schema.episodes_file(shard))
+    metadata = untrusted.parquet(path).schema_arrow.metadata or {}
+    return untrusted.mask_source(metadata[_SOURCE], str(path)) if _SOURCE in metadata else None
 
 
 def split_episodes(frames: pa.Table, episodes: pa.Table) -> list[pa.Table]:
@@ -99,7 +108,7 @@ def measure_again(root: Path, on_episode: Any = lambda: None) -> None:
     """Recompute the quality of a split's masks from its shards and write it into their records."""
     for shard in storage.shards(root):
         episodes, source = storage.read_episodes(root, shard), shard_source(root, shard)
-        present = set(pq.read_schema(root / schema.data_file(shard)).names)
+        present = set(untrusted.parquet(untrusted.inside(root, schema.data_file(shard))).schema_arrow.names)
         masks_there = [name for name in (schema.MASK, schema.MASK_SIM) if name in present]
         frames = storage.read_frames(root, shard, masks_there)
         rows = episodes.to_pylist()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import storage
+from distractor_data import storage, untrusted
 from distractor_data.device import pick_device
 from distractor_data.errors import DmaskError
 from distractor_data.masks import prompts, quality
@@ -31,13 +31,7 @@ class _Folder(Sequence[np.ndarray]):
         return len(self.files)
 
     def __getitem__(self, t: Any) -> Any:
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(self.files[t]) as image:
-                return np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise DmaskError(f"{self.files[t]} is no image that can be read; replace it or take it out") from error
+        return untrusted.picture(self.files[t])
 
 
 def mask_video(
@@ -95,7 +89,8 @@ def open_video(path: Path, scratch: Path) -> tuple[Any, int]:
     import av
 
     try:
-        with av.open(str(path)) as container, open(scratch / "frames", "wb") as raw:
+        local = {"protocol_whitelist": "file"}  # a name or a playlist could ask for another machine's
+        with av.open(str(path.resolve()), options=local) as container, open(scratch / "frames", "wb") as raw:
             stream = container.streams.video[0]
             fps, count, shape = round(float(stream.average_rate or FOLDER_FPS)), 0, (0, 0, 3)
             for frame in container.decode(stream):

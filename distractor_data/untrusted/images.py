@@ -1,0 +1,98 @@
+"""Images that a stranger may have encoded: what their headers say, before anything is decoded."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from distractor_data.untrusted.files import damage, opened
+from distractor_data.untrusted.records import EDGE
+
+_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_PICTURES = ("PNG", "WEBP", "JPEG", "BMP")  # Pillow would start other programs for other formats
+_PIXELS = 1 << 26  # of a picture that is not a dataset's
+_CHANNELS = {(8, 0): 1, (8, 2): 3}  # (bits, colour type) of a PNG: grey, RGB; no palette, no transparency
+
+
+def shape_of(blob: bytes) -> tuple[int, ...]:
+    """(H, W) of a grey PNG, (H, W, 3) of an RGB PNG or a lossless WebP. Raises `ValueError` for anything else."""
+    if blob[:16] == _PNG and len(blob) > 33:
+        width, height, bits, colour = struct.unpack(">IIBB", blob[16:26])
+        channels = _CHANNELS.get((bits, colour), 0)
+    elif blob[:4] == b"RIFF" and blob[8:16] == b"WEBPVP8L" and len(blob) > 25 and blob[20] == 0x2F:
+        packed = int.from_bytes(blob[21:25], "little")  # 14 bits each of width and height, alpha, three of version
+        width, height = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+        channels = 0 if packed >> 28 else 3
+    else:
+        raise ValueError("neither PNG nor lossless WebP")
+    if not channels:
+        raise ValueError("neither 8-bit grey nor 8-bit RGB")
+    if not (0 < width <= EDGE and 0 < height <= EDGE):
+        raise ValueError(f"{width}×{height} pixels")
+    return (height, width) if channels == 1 else (height, width, 3)
+
+
+def check(blobs: Sequence[bytes | None], shape: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """The shape that all images have: `shape` or, without it, the first one's. Raises `ValueError`."""
+    for index, blob in enumerate(blobs):
+        try:
+            found = shape_of(blob or b"")
+        except ValueError as error:
+            raise ValueError(f"image {index} is {error}") from error
+        shape = shape or found
+        if found != shape:
+            is_, should = ("×".join(map(str, size)) for size in (found, shape))
+            raise ValueError(f"image {index} is {is_}, where {should} belongs")
+    if shape is None:
+        raise ValueError("there is no image")
+    return shape
+
+
+def intact(blob: bytes, shape: tuple[int, ...]) -> bytes:
+    """What of an image, whose header was checked, is to be given to a decoder. Raises `ValueError` for damage.
+
+    Of a PNG only its header and its pixels, once they are known to be as many as the header says: libpng writes
+    about all else to the terminal.
+    """
+    if blob[:16] != _PNG:
+        return blob
+    kept, packed, place, kind = [blob[:8]], [], 8, b""
+    row = 1 + shape[1] * (3 if len(shape) == 3 else 1)  # bytes: the number of a filter, then pixels
+    try:
+        while kind != b"IEND":
+            length, kind = struct.unpack(">I4s", blob[place : place + 8])
+            chunk = blob[place : place + 12 + length]
+            if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+                raise ValueError("a damaged PNG")
+            if kind in (b"IHDR", b"IDAT", b"IEND"):
+                kept.append(chunk)
+            if kind == b"IDAT":
+                packed.append(chunk[8:-4])
+            place += 12 + length
+        inflate = zlib.decompressobj()
+        pixels = inflate.decompress(b"".join(packed), shape[0] * row + 1)
+    except (struct.error, zlib.error) as error:
+        raise ValueError("a damaged PNG") from error
+    if len(pixels) != shape[0] * row or not inflate.eof or max(pixels[::row]) > 4 or blob[28]:
+        raise ValueError("a damaged PNG")  # or an interlaced one
+    return b"".join(kept)
+
+
+def picture(path: Path, mode: str = "RGB") -> np.ndarray:
+    """An image file of the user's, (H, W, 3) or for mode `L` (H, W) uint8."""
+    from PIL import Image
+
+    with opened(path) as file, damage(path, "give a PNG, WebP, JPEG or BMP"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large images, which are refused here
+        try:
+            image = Image.open(file, formats=_PICTURES)
+        except Image.DecompressionBombError as error:
+            raise ValueError(str(error)) from error
+        if image.width * image.height > _PIXELS:
+            raise ValueError(f"it has {image.width}×{image.height} pixels")
+        return np.asarray(image.convert(mode))
