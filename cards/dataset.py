@@ -11,15 +11,17 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cards.template import fill, read
-from distractor_data import dataset, schema, storage
+from distractor_data import dataset, layout, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.repository import CARD
 from distractor_data.spec import SYNTHETIC, Spec
+from distractor_data.untrusted import records
+from distractor_data.untrusted.files import damage, inside
 
 if TYPE_CHECKING:
     from datasets import Features
 
-SHEET = "contact_sheet.png"
+SHEET = Path(schema.SHEET).name
 PRETTY_NAME = "Distracting Control, masked"
 TAGS = ["LeRobot", "robotics", "reinforcement-learning", "image-segmentation", "latent-action-models"]
 SYNTHETIC_LICENSE = "cc-by-4.0"
@@ -52,40 +54,56 @@ class Part:
 
     @property
     def info(self) -> dict[str, Any]:
-        return storage.read_json(self.root / schema.INFO)
+        return records.info(self.root)
 
     @property
     def record(self) -> dict[str, Any]:
-        return storage.read_json(self.root / schema.DMASK)
+        return records.dmask(self.root)
+
+    @property
+    def spec(self) -> Spec:
+        return Spec.from_json(self.record["spec"])
 
     @property
     def bytes(self) -> int:
         """Of the files of frames, as the checksums list them."""
-        sums = storage.read_json(self.root / schema.CHECKSUMS)
+        sums = records.checksums(self.root)
         return sum(known["size"] for path, known in sums.items() if path.startswith("data/"))
+
+    def files(self, kind: str) -> list[Path]:
+        """Of `data` or of `meta/episodes`, those that lie here."""
+        return [self.root / name for name in layout.files(self.root) if name.startswith(f"{kind}/")]
 
     def mean(self, column: str) -> float | None:
         """Mean over the episodes of a number in `meta/episodes`; None where it was not measured."""
-        files = sorted((self.root / "meta/episodes").rglob("*.parquet"))
-        tables = [pq.read_table(file, partitioning=None) for file in files]
-        columns = [table[column].to_numpy() for table in tables if column in table.column_names]
-        values = np.concatenate(columns).astype(np.float64) if columns else np.empty(0)
+        found = [np.empty(0)]
+        for file in self.files("meta/episodes"):
+            with damage(file):
+                table = pq.read_table(file, partitioning=None)
+                if column in table.column_names:
+                    found.append(table[column].to_numpy().astype(np.float64))
+        values = np.concatenate(found)
         values = values[~np.isnan(values)]
         return float(values.mean()) if len(values) else None
 
 
 def parts(directory: str | Path) -> list[Part]:
-    """Every config and split of the folder, `train` before `test`."""
+    """Every config and split of the folder, `train` before `test`. Raises `DmaskError` where a name is none."""
+    found = dataset.configs(directory)
+    for name in (f"{config}/{split}" for config, splits in found.items() for split in splits):
+        if layout.place(f"{name}/{schema.INFO}") is None:
+            raise DmaskError(f"{directory}/{name} can't be the name of a config and split; move it elsewhere")
+        inside(Path(directory), f"{name}/{schema.INFO}")
     return [
         Part(config, split, schema.root(directory, config, split))
-        for config, splits in dataset.configs(directory).items()
+        for config, splits in found.items()
         for split in splits
     ]
 
 
 def license_of(found: list[Part], license: str | None = None) -> str | None:
     """The licence given, or the one that synthetic backgrounds allow, or None where a person must decide."""
-    synthetic = all(part.record["spec"]["backgrounds"] == SYNTHETIC for part in found)
+    synthetic = all(part.spec.backgrounds == SYNTHETIC for part in found)
     return license or (SYNTHETIC_LICENSE if synthetic else None)
 
 
@@ -98,7 +116,7 @@ def write_card(directory: str | Path, repo_id: str | None = None, license: str |
     found = parts(directory)
     for part in found:
         write_sheet(part)
-    path = Path(directory) / CARD
+    path = inside(Path(directory), CARD)
     text = render(directory, found, repo_id, license)
     with storage.atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -116,7 +134,9 @@ def render(
         raise DmaskError(f"{directory} holds no dataset; make one with `dmask generate --out {directory}`")
     data = _yaml(found, license_of(found, license))
     values = _values(found, repo_id or Path(directory).resolve().name)
-    return fill("dataset", data, [published, read(Path(directory) / CARD)], repo_id=repo_id, **values)
+    mine = inside(Path(directory), CARD)
+    old = [(f"{CARD} of {repo_id}", published), (mine, read(mine))]
+    return fill("dataset", data, old, repo_id=repo_id, **values)
 
 
 def command(spec: Spec) -> str:
@@ -150,9 +170,15 @@ def common_columns(found: list[Part]) -> Features:
     """The features that every shard here has, of all parts of a config."""
     from datasets import Features
 
-    first, *others = [features(part.info) for part in found]
-    files = [file for part in found for file in (part.root / "data").rglob("*.parquet")]
-    held = [set(other) for other in others] + [set(pq.read_schema(file).names) for file in files]
+    stated = []
+    for part in found:
+        with damage(part.root / schema.INFO):
+            stated.append(features(part.info))
+    first, *others = stated
+    held = [set(other) for other in others]
+    for file in (file for part in found for file in part.files("data")):
+        with damage(file):
+            held.append(set(pq.read_schema(file).names))
     return Features({name: feature for name, feature in first.items() if all(name in names for names in held)})
 
 
@@ -213,10 +239,10 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
     default = _default(found)
     columns = {name: feature for part in found for name, feature in part.info["features"].items()}
     versions = {
-        ", ".join(f"{package} {version}" for package, version in sorted(part.record["versions"].items()))
+        ", ".join(f"{package} {version}" for package, version in sorted(part.record.get("versions", {}).items()))
         for part in found
     }
-    videos = {part.record["spec"]["backgrounds"] for part in found}
+    videos = {part.spec.backgrounds for part in found}
     return {
         "pretty_name": PRETTY_NAME,
         "name": name,
@@ -227,7 +253,7 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
         "configs": len({part.config for part in found}),
         "rows": rows,
         "columns": [
-            {"name": column, "type": _type(column, feature), "meaning": MEANINGS[column]}
+            {"name": column, "type": _type(column, feature), "meaning": MEANINGS.get(column, "")}
             for column, feature in columns.items()
         ],
         "versions": sorted(versions),
@@ -266,18 +292,19 @@ def _row(part: Part) -> dict[str, Any]:
         "mask": _mask_source(record["mask"]),
         "coverage": show(part.mean("coverage"), ".1%"),
         "iou": show(part.mean("iou"), ".3f"),
-        "commands": [command(Spec.from_json(record["spec"])), *_mask_commands(part)],
+        "commands": [command(part.spec), *_mask_commands(part)],
     }
 
 
 def _mask_source(mask: dict[str, Any]) -> str:
     """What made the masks; of degraded ones, what was degraded and how."""
-    if mask["source"] != "corrupted":
-        return mask["source"]
+    of = mask.get("of")
+    if mask["source"] != "corrupted" or not isinstance(of, dict) or "source" not in of:
+        return str(mask["source"])
     how = ", ".join(
         f"{name} {value}" for name, value in mask.items() if name not in ("source", "of", "seed") and value
     )
-    return f"{_mask_source(mask['of'])}, corrupted ({how})"
+    return f"{_mask_source(of)}, corrupted ({how})"
 
 
 def _mask_commands(part: Part) -> list[str]:
@@ -285,7 +312,7 @@ def _mask_commands(part: Part) -> list[str]:
     mask = part.record["mask"]
     if "model" not in mask:
         return []
-    words = ["dmask", "mask", "--env", part.config, "--split", part.split, "--model", mask["model"]]
+    words = ["dmask", "mask", "--env", part.config, "--split", part.split, "--model", str(mask["model"])]
     for field in ("image_size", "prompt", "reprompt"):
         words += [f"--{field.replace('_', '-')}", str(mask[field])] if mask.get(field) else []
     return [shlex.join(words)]

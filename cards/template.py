@@ -1,37 +1,99 @@
-"""Filling a card's template, and keeping what hands wrote into the card before."""
+"""Filling a card's template, and keeping what hands wrote into the card before.
+
+Values may come from a stranger's records: `md`, `code` and Jinja's `tojson` make them text, and text alone.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_KEPT = re.compile(r"<!-- keep (?P<name>\S+) -->(?P<text>.*?)<!-- /keep -->", re.DOTALL)
+from distractor_data.errors import DmaskError, plain
+from distractor_data.untrusted.files import opened
+
+_MARK = re.compile(r"<!-- (?:keep (?P<name>[^\s<>]{1,64})|/keep) -->")
+_SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_LINK = re.compile(r"(?i)(https?|ftp|www)(:(?=//)|\.)")  # what GitHub's Markdown makes a link of by itself
+_LICENSE = re.compile(r"[A-Za-z0-9.-]{1,64}")
 
 
-def fill(template: str, data: Any, old: list[str], **values: Any) -> str:
+def md(value: object) -> str:
+    """A value as text in a line or a table cell of Markdown: no markup, no HTML, no link."""
+    text = _SPECIAL.sub(r"\\\g<0>", plain(value))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _LINK.sub(r"\g<1>\\\g<2>", text)
+
+
+def code(value: object) -> str:
+    """A value as code in a line of Markdown."""
+    text = plain(value)
+    return f"<code>{md(text)}</code>" if re.search(r"[`<>&|]", text) or not text else f"`{text}`"
+
+
+def kept(text: str, shown: object) -> dict[str, str]:
+    """Name → text of what stands between `<!-- keep NAME -->` and `<!-- /keep -->`, where that is not empty.
+
+    `shown` names the card in errors. Raises `DmaskError` where a section is not closed, whose text would be lost.
+    """
+    found: dict[str, str] = {}
+    name, start = None, 0
+    for mark in _MARK.finditer(text):
+        if name is None:
+            name, start = mark["name"], mark.end()
+        elif mark["name"] is None:
+            if text[start : mark.start()].strip():
+                found[name] = text[start : mark.start()]
+            name = None
+    if name is not None:
+        raise DmaskError(f"{shown}: <!-- keep {name} --> has no <!-- /keep --> after it; write it there")
+    return found
+
+
+def is_card(text: str) -> bool:
+    """Whether it is a card of ours, which has sections to keep."""
+    return _MARK.search(text) is not None
+
+
+def stated_license(text: str) -> str | None:
+    """The licence that a card's metadata state; None where they state none, or nothing that is the name of one."""
+    from huggingface_hub import DatasetCard
+    from yaml import YAMLError
+
+    try:
+        license = DatasetCard(text).data.get("license")
+    except (ValueError, TypeError, RecursionError, YAMLError):
+        return None
+    return license if isinstance(license, str) and _LICENSE.fullmatch(license) else None
+
+
+def fill(template: str, data: Any, old: Sequence[tuple[object, str]], **values: Any) -> str:
     """The card of `cards/TEMPLATE.md` with the metadata `data` (a `CardData`) and `values` filled in.
 
-    Text between `<!-- keep NAME -->` and `<!-- /keep -->` is taken over from the `old` cards, of which later ones
-    win; sections of the template's own stay in their place, others go to the end.
+    Text between `<!-- keep NAME -->` and `<!-- /keep -->` is taken over from the `old` cards (name for errors, text),
+    of which later ones win; sections of the template's own stay in their place, others go to the end.
     """
     from huggingface_hub.repocard import RepoCard
 
-    kept = {match["name"]: match["text"] for text in old for match in _KEPT.finditer(text) if match["text"].strip()}
+    sections = {name: text for shown, card in old for name, text in kept(card, shown).items()}
     used: set[str] = set()
 
     def keep(section: str) -> str:
         used.add(section)
-        return f"<!-- keep {section} -->{kept.get(section, chr(10))}<!-- /keep -->"
+        return f"<!-- keep {section} -->{sections.get(section, chr(10))}<!-- /keep -->"
 
     folder = Path(__file__).parent
     values["papers"] = (folder / "papers.bib").read_text(encoding="utf-8").strip()
     text = (folder / f"{template}.md").read_text(encoding="utf-8")
-    card = RepoCard.from_template(data, template_str=text, keep=keep, **values)
-    added = "".join(f"\n{keep(section)}\n" for section in kept if section not in used)
+    card = RepoCard.from_template(data, template_str=text, keep=keep, md=md, code=code, **values)
+    added = "".join(f"\n{keep(section)}\n" for section in sections if section not in used)
     return str(card).rstrip("\n") + "\n" + added
 
 
 def read(path: Path) -> str:
     """A card's text, or nothing where there is none yet."""
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    if not path.exists():
+        return ""
+    with opened(path) as file:
+        return file.read().decode("utf-8", "replace")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError, run_cli
-from distractor_data.options import DryRun, Private, Revision, Tag, Token
+from distractor_data.options import DryRun, Private, Revision, Tag, TokenFile, token_of
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec, full_name
 
 app = typer.Typer(
@@ -137,7 +137,7 @@ def push(
     tag: Tag = None,
     message: Annotated[str, typer.Option(help="What the commits say.")] = "Upload dataset",
     license: Annotated[str | None, typer.Option(help="Needed where the background videos are real ones.")] = None,
-    token: Token = None,
+    token_file: TokenFile = None,
     dry_run: DryRun = False,
 ) -> None:
     """Publish a dataset on the Hugging Face Hub, with its card.
@@ -153,7 +153,7 @@ def push(
         revision=revision,
         tag=tag,
         message=message,
-        token=token,
+        token=token_of(token_file),
         license=license,
         dry_run=dry_run,
     )
@@ -167,13 +167,25 @@ def pull(
     env: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
     split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
     revision: Annotated[str | None, typer.Option(help="A tag, branch or commit.")] = None,
-    token: Token = None,
+    token_file: TokenFile = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies only in the folder.")] = False,
 ) -> None:
-    """Get a dataset from the Hugging Face Hub and verify it. Interrupted, the same command goes on."""
+    """Get a dataset from the Hugging Face Hub and verify it. Interrupted, the same command goes on.
+
+    What would be lost, because it lies only in the folder, is named and left as it is.
+    """
     from distractor_data import hub, terminal
 
-    wanted = split.value if split else None
-    terminal.print_verified(hub.pull(name, directory, env=env, split=wanted, revision=revision, token=token))
+    counts = hub.pull(
+        name,
+        directory,
+        env=env,
+        split=split.value if split else None,
+        revision=revision,
+        token=token_of(token_file),
+        overwrite=overwrite,
+    )
+    terminal.print_verified(counts)
 
 
 @app.command()

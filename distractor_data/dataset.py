@@ -171,10 +171,13 @@ def describe(root: Path, source: str | Path) -> dict[str, str | None]:
     }
 
 
-def choose(directory: str | Path, env: str | None, split: str, name: str | None = None) -> Path:
-    """The folder of one config and split, or an error that says what `directory` (or `name`) has."""
-    found = configs(directory)
-    name = name or str(directory)
+def choose(directory: str | Path, env: str | None, split: str) -> Path:
+    """The folder of one config and split, or an error that says what `directory` has."""
+    return schema.root(directory, pick(configs(directory), env, split, str(directory)), split)
+
+
+def pick(found: dict[str, list[str]], env: str | None, split: str, name: str) -> str:
+    """The config of `env` among those that are there (config → splits), or an error that says what `name` has."""
     if not found:
         raise DmaskError(f"{name} holds no dataset that `dmask generate` made")
     config = full_name(env) if env else default_config(list(found))
@@ -182,7 +185,7 @@ def choose(directory: str | Path, env: str | None, split: str, name: str | None 
         raise DmaskError(f"{name} has no {config}{nearest(config, found)} (it has {', '.join(found)})")
     if split not in found[config]:
         raise NoSplitError(f"{name} has no split {split!r} of {config} (it has {', '.join(found[config])})")
-    return schema.root(directory, config, split)
+    return config
 
 
 def configs(directory: str | Path) -> dict[str, list[str]]:

@@ -31,19 +31,32 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def plain(text: object) -> str:
+    """One line of text that a terminal shows and never obeys: white space folded, control characters left out."""
+    folded = " ".join(str(text).split())
+    return folded if folded.isprintable() else "".join(letter for letter in folded if letter.isprintable())
+
+
 def run_cli(app: Callable[..., None], name: str) -> None:
-    """Run a Typer app; a `DmaskError` or a place that can't be written becomes one line and exit code 2."""
+    """Run a Typer app; a `DmaskError` or what the system refuses becomes one line and exit code 2."""
     try:
         app(prog_name=name)
     except DmaskError as error:
         message = str(error)
     except OSError as error:
-        if error.errno not in _PLACE_ERRNOS:
+        if not error.errno:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        message = (
-            f"{os.strerror(error.errno)}{where}; make room or choose another folder and run the same command "
-            "again: what was written is whole and kept"
-        )
-    print(f"{name}: error: {message}", file=sys.stderr)
+        message = f"{os.strerror(error.errno)}{where}"
+        if error.errno in _PLACE_ERRNOS:
+            message += "; make room or choose another folder and run the same command again: "
+            message += "what was written is whole and kept"
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # what `Path.expanduser` says
+            raise
+        message = "no home folder is known for this user; set HOME to one that can be written to"
+    try:
+        print(f"{name}: error: {plain(message)}", file=sys.stderr, flush=True)
+    except OSError:  # nobody listens
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(2)

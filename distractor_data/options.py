@@ -1,7 +1,8 @@
-"""Options that `dmask push` and `masklam push` share."""
+"""Options that `dmask push`, `dmask pull` and `masklam push` share."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,5 +10,15 @@ import typer
 Private = Annotated[bool, typer.Option("--private", help="Only for you, or your organisation.")]
 Revision = Annotated[str | None, typer.Option(help="The branch to push to.")]
 Tag = Annotated[str | None, typer.Option(help="Name this release, such as v1.")]
-Token = Annotated[str | None, typer.Option(help="Instead of HF_TOKEN or the stored login.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="A file that holds the token, or - for standard input; instead of HF_TOKEN or the login."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the files and the card.")]
+
+
+def token_of(file: Path | None) -> str | None:
+    """The token in a file that was given; None where none was, and the environment or the login has it."""
+    from distractor_data.repository import read_token
+
+    return None if file is None else read_token(file)

@@ -1,17 +1,21 @@
-"""A repository on the Hugging Face Hub: who may write, what it holds, what changes, and errors in one line."""
+"""A repository on the Hugging Face Hub: who may write, what it holds, and how it comes to hold something else."""
 
 from __future__ import annotations
 
 import hashlib
+import random
+import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from distractor_data import storage
-from distractor_data.errors import DmaskError
+from distractor_data.errors import DmaskError, nearest
+from distractor_data.patience import hub_errors, patiently
+from distractor_data.untrusted.files import opened
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -19,9 +23,8 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 FILES_PER_COMMIT = 64  # a shard has two: its frames and its episodes
-RETRIES = 3
+CONFLICTS = 10  # times in a row that another's commit may come between without one of ours going through
 Content = Path | bytes
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,35 @@ class Push:
     url: str
     sent: dict[str, int]
     card: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a repository is to hold, given what it holds now."""
+
+    contents: Mapping[str, Content]  # path → content, in the order in which they are sent; the card follows
+    card: str
+    obsolete: Collection[str] = ()  # paths that go, with the last commit
+    sums: Mapping[str, str] = field(default_factory=dict)  # path → SHA-256 that its content must have
+
+    @property
+    def files(self) -> dict[str, Content]:
+        """All contents, and the card."""
+        return {**self.contents, CARD: self.card.encode()}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Path → number of bytes."""
+        return {path: size_of(content) for path, content in self.files.items()}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The plan that was carried out, what of it was sent (path → size), and the commit that holds it."""
+
+    plan: Plan
+    sizes: dict[str, int]
+    commit: str
 
 
 @dataclass(frozen=True)
@@ -48,94 +80,186 @@ class Repository:
         """Where a browser finds it."""
         return f"{self.api.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
-    def license(self) -> str | None:
-        """What the card of the main branch states; None without a card."""
-        from huggingface_hub import DatasetCard
+    @property
+    def other(self) -> str:
+        """The kind that it is not."""
+        return "model" if self.kind == "dataset" else "dataset"
 
-        if not self.api.file_exists(self.name, CARD, repo_type=self.kind):
-            return None
-        return DatasetCard.load(replace(self, revision=None).download(CARD)).data.get("license")
+    def exists(self) -> bool:
+        """Whether there is such a repository, and the token may see it."""
+        return self.api.repo_exists(self.name, repo_type=self.kind)
 
     def create(self, private: bool = False) -> None:
         """Make the repository and the branch where they are not there yet."""
-        other = "model" if self.kind == "dataset" else "dataset"
-        if not self.api.repo_exists(self.name, repo_type=self.kind):
-            if self.api.repo_exists(self.name, repo_type=other):
-                raise DmaskError(f"{self.name} is a {other} repository; give the {self.kind} another name")
+        if not self.exists():
+            if self.api.repo_exists(self.name, repo_type=self.other):
+                raise DmaskError(f"{self.name} is a {self.other} repository; give the {self.kind} another name")
             patiently(lambda: self.api.create_repo(self.name, private=private, repo_type=self.kind, exist_ok=True))
         if self.revision not in (None, "main"):
             self.api.create_branch(self.name, branch=str(self.revision), repo_type=self.kind, exist_ok=True)
 
+    def head(self) -> str:
+        """The commit that the revision stands for. Where there is no such repository, names what may be meant."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            return str(self.api.repo_info(self.name, repo_type=self.kind, revision=self.revision).sha)
+        except RepositoryNotFoundError as error:
+            if self.api.repo_exists(self.name, repo_type=self.other):
+                raise DmaskError(f"{self.name} is a {self.other} repository, not a {self.kind}") from None
+            hint = nearest(self.name, self._siblings())
+            raise DmaskError(
+                f"{self.name}: there is no such repository, or the token may not see it{hint}"
+                + (f"; {self.name} is a folder here" if Path(self.name).exists() and not hint else "")
+            ) from error
+
+    def _siblings(self) -> list[str]:
+        """Names of its owner's repositories of the same kind, as far as they can be seen."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        listed: Callable[..., Iterable[Any]] = getattr(self.api, f"list_{self.kind}s")
+        try:
+            return [info.id for info in listed(author=self.name.partition("/")[0], limit=500)]
+        except HfHubHTTPError:
+            return []
+
+    def at(self, commit: str) -> Repository:
+        """The same repository at a commit, so that all that is read is of one state."""
+        return replace(self, revision=commit)
+
     def files(self) -> dict[str, RepoFile]:
-        """Path → size and hash of every file."""
+        """Path → size and hash of every file. Paths are the repository's own words: no name to write to."""
         from huggingface_hub.hf_api import RepoFile
 
         tree = self.api.list_repo_tree(self.name, recursive=True, revision=self.revision, repo_type=self.kind)
-        return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+        return self.listed(entry for entry in tree if isinstance(entry, RepoFile))
 
-    def send(
-        self,
-        contents: Mapping[str, Content],
-        obsolete: Collection[str],
-        message: str,
-        sums: Mapping[str, str] | None = None,
-    ) -> dict[str, int]:
-        """Make the repository hold `contents` and drop what is `obsolete`; returns what was sent, with sizes.
+    def listed(self, entries: Iterable[RepoFile]) -> dict[str, RepoFile]:
+        """By path. Raises `DmaskError` where a size is none."""
+        found = {entry.path: entry for entry in entries}
+        for path, entry in found.items():
+            if type(entry.size) is not int or entry.size < 0:
+                raise DmaskError(f"{self.name} states no size of {path!r}")
+        return found
 
-        Only what differs is sent, in commits of `FILES_PER_COMMIT` files in the order given; what is obsolete goes
-        with the last. `sums` gives the SHA-256 of files for which it is known. Raises `DmaskError` where the Hub
-        then holds something else.
+    def download(self, path: str, folder: str | Path | None = None, afresh: bool = False) -> Path:
+        """One file, into a folder or the Hub's cache; `afresh` even where it seems to be there."""
+        got = self.api.hf_hub_download(
+            self.name,
+            path,
+            repo_type=self.kind,
+            revision=self.revision,
+            local_dir=folder,
+            force_download=afresh,
+        )
+        return Path(got)
+
+    def fetch(self, paths: Iterable[str], folder: Path, afresh: bool = False) -> None:
+        """Several files at a time, into a folder."""
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda path: self.download(path, folder, afresh), paths))
+
+    def send(self, plan: Callable[[Repository, dict[str, RepoFile]], Plan], message: str) -> Sent:
+        """Make the repository hold what `plan` wants, given the repository at its newest commit and its files.
+
+        Only what differs is sent, in commits of `FILES_PER_COMMIT` files. Each names the commit it builds on: where
+        another has come between, the plan is made again from what is there now. Raises `DmaskError` where the
+        repository then holds something else than what was sent.
         """
-        there, known = self.files(), sums or {}
-        changed = [path for path, content in contents.items() if not same(content, there.get(path), known.get(path))]
-        gone = [path for path in obsolete if path in there]
+        from huggingface_hub.errors import HfHubHTTPError
+
+        sizes: dict[str, int] = {}
+        conflicts = 0
+        while True:
+            now, done = self.at(self.head()), len(sizes)
+            there = now.files()
+            wanted = plan(now, there)
+            try:
+                commit = self._bring(str(now.revision), there, wanted, message, sizes)
+                break
+            except HfHubHTTPError as error:
+                conflicts = conflicts + 1 if len(sizes) == done else 1
+                if error.response.status_code != 412 or conflicts == CONFLICTS:
+                    raise
+                time.sleep(random.uniform(0, min(8, 2.0**conflicts)))
+        there = self.at(commit).files() if sizes else there
+        for path, content in wanted.files.items():
+            if not same(content, there.get(path), wanted.sums.get(path)):
+                raise DmaskError(f"{path} in {self.name} is not what was sent; run the same command again")
+        return Sent(wanted, sizes, commit)
+
+    def _bring(
+        self, parent: str, there: dict[str, RepoFile], wanted: Plan, message: str, sizes: dict[str, int]
+    ) -> str:
+        """Send what differs, one commit after the other, adding to `sizes`; the last commit."""
+        contents, sums = wanted.files, wanted.sums
+        changed = [path for path in contents if not same(contents[path], there.get(path), sums.get(path))]
+        gone = [path for path in wanted.obsolete if path in there]
         batches = [changed[i : i + FILES_PER_COMMIT] for i in range(0, len(changed), FILES_PER_COMMIT)]
         if gone and not batches:
             batches = [[]]
         for number, batch in enumerate(batches, 1):
             text = message if len(batches) == 1 else f"{message} ({number} of {len(batches)})"
-            last = number == len(batches)
-            patiently(lambda: self._commit({p: contents[p] for p in batch}, gone if last else (), text))  # noqa: B023
-        there = self.files() if batches else there
-        for path, content in contents.items():
-            if not same(content, there.get(path), known.get(path)):
-                raise DmaskError(f"{path} in {self.name} is not what was sent; run the same command again")
-        return {path: size_of(contents[path]) for path in changed}
+            leaving = gone if number == len(batches) else []
+            add = {path: contents[path] for path in batch}
+            parent = patiently(lambda: self._commit(parent, add, sums, leaving, text))  # noqa: B023
+            sizes |= {path: size_of(content) for path, content in add.items()}
+        return parent
 
-    def _commit(self, contents: dict[str, Content], gone: Collection[str], message: str) -> None:
+    def _commit(
+        self, parent: str, contents: dict[str, Content], sums: Mapping[str, str], gone: Collection[str], message: str
+    ) -> str:
+        """One commit on `parent`; the new one. What was uploaded is compared with `sums` before it is committed."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        operations: list[Any] = [CommitOperationAdd(path, content) for path, content in contents.items()]
-        operations += [CommitOperationDelete(path) for path in gone]
-        self.api.create_commit(
-            self.name, operations, commit_message=message, repo_type=self.kind, revision=self.revision
+        added = [
+            CommitOperationAdd(path, content if isinstance(content, bytes) else content.absolute())
+            for path, content in contents.items()
+        ]
+        self.api.preupload_lfs_files(self.name, added, repo_type=self.kind, revision=self.revision, free_memory=False)
+        for operation in added:
+            path = operation.path_in_repo
+            if path in sums and operation.upload_info.sha256.hex() != sums[path]:
+                raise DmaskError(f"{path} has changed since it was written (SHA-256 differs) and is not published")
+        operations: list[Any] = [*added, *(CommitOperationDelete(path) for path in gone)]
+        made = self.api.create_commit(
+            self.name,
+            operations,
+            commit_message=message,
+            parent_commit=parent,
+            repo_type=self.kind,
+            revision=self.revision,
         )
+        return str(made.oid)
 
-    def head(self) -> str:
-        """The commit that the revision stands for. Says so where the name is one of the other kind."""
-        from huggingface_hub.errors import RepositoryNotFoundError
-
-        try:
-            return str(self.api.repo_info(self.name, repo_type=self.kind, revision=self.revision).sha)
-        except RepositoryNotFoundError:
-            other = "model" if self.kind == "dataset" else "dataset"
-            if self.api.repo_exists(self.name, repo_type=other):
-                raise DmaskError(f"{self.name} is a {other} repository, not a {self.kind}") from None
-            raise
-
-    def tag(self, name: str) -> None:
-        """Tag the head. A tag is a promise: one that points elsewhere is not moved."""
-        head = self.head()
+    def tag(self, name: str, commit: str) -> None:
+        """Tag a commit. A tag is a promise: one that points elsewhere is not moved."""
         for ref in self.api.list_repo_refs(self.name, repo_type=self.kind).tags:
-            if ref.name == name and ref.target_commit != head:
+            if ref.name == name and ref.target_commit != commit:
                 raise DmaskError(f"{self.name} has a tag {name!r} on another commit; choose another --tag")
-        patiently(lambda: self.api.create_tag(self.name, tag=name, revision=head, repo_type=self.kind, exist_ok=True))
-
-    def download(self, path: str, folder: str | Path | None = None) -> Path:
-        """One file, into a folder or the Hub's cache."""
-        return Path(
-            self.api.hf_hub_download(self.name, path, repo_type=self.kind, revision=self.revision, local_dir=folder)
+        patiently(
+            lambda: self.api.create_tag(self.name, tag=name, revision=commit, repo_type=self.kind, exist_ok=True)
         )
+
+
+def named(name: str) -> None:
+    """Raise `DmaskError` where `name` can't be that of somebody's repository on the Hub."""
+    here = "is a folder here and " if Path(name).exists() else ""
+    if not _is_named(name):
+        raise DmaskError(f"{name!r} {here}can't name a repository; give ORG/NAME")
+    if "/" not in name:
+        raise DmaskError(f"{name!r} {here}names no user or organisation; give ORG/NAME")
+
+
+def _is_named(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def connect(name: str | None, default: str, token: str | None = None) -> tuple[HfApi, str]:
@@ -144,17 +268,13 @@ def connect(name: str | None, default: str, token: str | None = None) -> tuple[H
     The token is the one given, that of the environment, or the stored login.
     """
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
-    try:
-        validate_repo_id(name or default)
-    except HFValidationError as error:
-        raise DmaskError(f"{name or default!r} can't name a repository; give ORG/NAME") from error
+    if not _is_named(name or default):
+        raise DmaskError(f"{name or default!r} can't name a repository; give ORG/NAME")
     token = token or get_token()
     if not token:
-        raise DmaskError("no Hugging Face token; run `hf auth login`, or set HF_TOKEN, or pass --token")
-    api = HfApi(token=token)
+        raise DmaskError("no Hugging Face token; run `hf auth login`, or set HF_TOKEN, or give --token-file")
+    api = HfApi(token=sound(token))
     with hub_errors(name or default, "push to"):
         user = patiently(api.whoami)
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
@@ -167,6 +287,29 @@ def connect(name: str | None, default: str, token: str | None = None) -> tuple[H
     return api, name
 
 
+def read(file: Path) -> bytes:
+    """A small regular file, read once, so that what is compared is what is sent."""
+    with opened(file) as source:
+        return source.read()
+
+
+def read_token(file: Path) -> str:
+    """The token that a file holds, or standard input where the file is `-`. It is never part of an error."""
+    if str(file) == "-":
+        content = sys.stdin.buffer.readline(1000)
+    else:
+        with opened(file) as source:
+            content = source.read(1000)
+    return sound(content.decode("ascii", "replace").strip())
+
+
+def sound(token: str) -> str:
+    """The same token. Raises `DmaskError` where it can't be one."""
+    if not (token.isascii() and token.isprintable() and " " not in token and token):
+        raise DmaskError("what was given as a Hugging Face token is none; copy it again")
+    return token
+
+
 def same(content: Content, there: RepoFile | None, known: str | None = None) -> bool:
     """Whether the Hub's file has our content, by its SHA-256, `known` or taken now, or by git's hash."""
     from huggingface_hub.utils.sha import git_hash
@@ -174,7 +317,8 @@ def same(content: Content, there: RepoFile | None, known: str | None = None) -> 
     if there is None or there.size != size_of(content):
         return False
     if there.lfs is None:
-        return git_hash(content if isinstance(content, bytes) else content.read_bytes()) == there.blob_id
+        held = content if isinstance(content, bytes) else content.read_bytes()
+        return git_hash(held) == there.blob_id and known in (None, sha256(held))
     return (known or sha256(content)) == there.lfs.sha256
 
 
@@ -186,59 +330,3 @@ def sha256(content: Content) -> str:
 def size_of(content: Content) -> int:
     """Number of bytes."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size
-
-
-def patiently(call: Callable[[], T]) -> T:
-    """Call, and call again where the Hub asks to wait or stumbles; only for what may be repeated."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    for attempt in range(RETRIES - 1):
-        try:
-            return call()
-        except HfHubHTTPError as error:
-            if error.response.status_code not in (429, 500, 502, 503, 504):
-                raise
-            wait = error.response.headers.get("Retry-After", "")
-            time.sleep(float(wait) if wait.isdigit() else 2.0**attempt)
-    return call()
-
-
-@contextmanager
-def hub_errors(name: str, action: str) -> Iterator[None]:
-    """Turn what the Hub and the connection can refuse into one line that says what to do."""
-    import httpx2
-    from huggingface_hub import errors
-
-    start = f"can't {action} {name}"
-    again = "; what was sent or fetched is kept, run the same command again"
-    try:
-        yield
-    except errors.RepositoryNotFoundError as error:
-        hint = "there is no such repository, or the token may not see it"
-        raise DmaskError(f"{start}: {hint}") from error
-    except errors.RevisionNotFoundError as error:
-        raise DmaskError(f"{start}: it has no such revision; see its tags and branches") from error
-    except errors.HfHubHTTPError as error:
-        raise DmaskError(f"{start}: {_reason(error, again)}") from error
-    except (httpx2.HTTPError, errors.LocalEntryNotFoundError) as error:
-        raise DmaskError(f"{start}: the connection to the Hub broke{again}") from error
-    except RuntimeError as error:  # huggingface_hub wraps what breaks in a thread that uploads
-        cause = error.__cause__
-        if isinstance(cause, errors.HfHubHTTPError):
-            raise DmaskError(f"{start}: {_reason(cause, again)}") from error
-        if isinstance(cause, httpx2.HTTPError):
-            raise DmaskError(f"{start}: the connection to the Hub broke{again}") from error
-        raise
-
-
-def _reason(error: Any, again: str) -> str:
-    """What an HTTP status means to the one who pushes or pulls."""
-    status = error.response.status_code
-    if status == 401:
-        return "the token was refused; log in again with `hf auth login`, or set HF_TOKEN"
-    if status == 403:
-        return "the token may not write there; use one with write access, or a name of your own"
-    if status == 422:
-        return f"what arrived is not what was sent (checksum){again}"
-    said = " ".join((error.server_message or "").split())
-    return f"the Hub answered {status}{f' ({said})' if said else ''}{again}"

@@ -19,8 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
-from distractor_data.errors import DmaskError
+from distractor_data.errors import DmaskError, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
     from distractor_data.masks.quality import Quality
     from distractor_data.repository import Push
     from distractor_data.spec import Spec
+
+
+def _say(*lines: str) -> None:
+    """Lines on stdout as they are: values from data are no markup, and no terminal obeys them."""
+    console = Console(soft_wrap=True)
+    for line in lines:
+        console.print(Text("".join(letter for letter in line if letter.isprintable())))
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(plain(cell)) for cell in cells))
 
 
 @contextmanager
@@ -49,7 +61,7 @@ def _bars() -> AbstractContextManager[Progress]:
     """Bars that count in their tasks' field `unit`, with a rate (the field `rate`) and the time left."""
     return _shown(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}  {task.fields[rate]}"),
@@ -64,13 +76,15 @@ def generation_progress(
 ) -> Iterator[tuple[Callable[[int, bool], None], Callable[[int, int], None]]]:
     """A bar over episodes and, where a model tracks masks, one over its frames; yields what to call for each."""
     with _bars() as progress:
-        task = progress.add_task(name, total=episodes, rate="", unit="episodes")
+        task = progress.add_task(plain(name), total=episodes, rate="", unit="episodes")
         started, frames_made = time.perf_counter(), 0
 
         def on_episode(frames: int, made: bool) -> None:
             nonlocal frames_made
             if not made:  # it was there already, and says nothing about the speed
-                progress.update(task, total=(progress.tasks[0].total or 0) - 1, description=f"{name} (resumed)")
+                progress.update(
+                    task, total=(progress.tasks[0].total or 0) - 1, description=plain(f"{name} (resumed)")
+                )
                 return
             frames_made += frames
             rate = frames_made / (time.perf_counter() - started)
@@ -91,21 +105,25 @@ def print_summary(summary: Summary, spec: Spec, out: str | Path) -> None:
         ("size", f"{summary.bytes / 1e6:,.1f} MB"),
         ("made now", f"{summary.made:,} frames in {summary.seconds:.1f} s, {rate}"),
     ):
-        table.add_row(name, value)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{spec.env} {spec.split} → {summary.root}", markup=False)
-    console.print(table)
-    console.print(f'load_dataset("{out}", "{spec.env}", split="{spec.split}")', markup=False)
+        _add_row(table, name, value)
+    _say(f"{spec.env} {spec.split} → {summary.root}")
+    Console(soft_wrap=True).print(table)
+    _say(f'load_dataset("{out}", "{spec.env}", split="{spec.split}")')
 
 
 @contextmanager
 def step_progress(name: str, steps: int) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
     """A bar over training steps; yields what prints a line above it and what sets the number of steps done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with _shown(*columns, TextColumn("left")) as progress:
-        task = progress.add_task(name, total=steps)
+        task = progress.add_task(plain(name), total=steps)
         yield (
-            lambda line: progress.console.print(line, markup=False, highlight=False, soft_wrap=True),
+            lambda line: progress.console.print(Text(plain(line)), soft_wrap=True),
             lambda done: progress.update(task, completed=done),
         )
 
@@ -113,30 +131,23 @@ def step_progress(name: str, steps: int) -> Iterator[tuple[Callable[[str], None]
 def print_returns(env: str, policy: str, returns: np.ndarray) -> None:
     """One line: mean ± standard deviation over the episodes."""
     mean, deviation = returns.mean(), returns.std()
-    Console(soft_wrap=True, highlight=False).print(
-        f"{env} {policy}: return {mean:.2f} ± {deviation:.2f} over {len(returns)} episodes", markup=False
-    )
+    _say(f"{env} {policy}: return {mean:.2f} ± {deviation:.2f} over {len(returns)} episodes")
 
 
 def print_verified(counts: dict[str, int]) -> None:
     """One line for each config and split whose checksums were compared."""
-    console = Console(soft_wrap=True, highlight=False)
-    for name, count in counts.items():
-        console.print(f"{name}: {count} files as they were written", markup=False)
+    _say(*(f"{name}: {count} files as they were written" for name, count in counts.items()))
 
 
 def print_push(pushed: Push, dry_run: bool, line: str) -> None:
     """What was sent, where it is and the `line` that loads it; of a dry run, the files and the card."""
-    console = Console(soft_wrap=True, highlight=False)
     total = f"{len(pushed.sent):,} files, {sum(pushed.sent.values()) / 1e6:,.1f} MB"
     if dry_run:
-        for path, size in pushed.sent.items():
-            console.print(f"{size / 1e6:10.3f} MB  {path}", markup=False)
-        console.print(f"{total}\n\n{pushed.card}", markup=False)
+        _say(*(f"{size / 1e6:10.3f} MB  {path}" for path, size in pushed.sent.items()))
+        _say(total, "", *pushed.card.split("\n"))
         return
-    console.print(f"{total} sent" if pushed.sent else "nothing changed since the last push", markup=False)
-    console.print(pushed.url, markup=False)
-    console.print(line.format(pushed.name), markup=False)
+    _say(f"{total} sent" if pushed.sent else "nothing changed since the last push")
+    _say(pushed.url, line.format(pushed.name))
 
 
 @contextmanager
@@ -148,7 +159,7 @@ def frame_progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 def _frame_bar(progress: Progress, name: str, visible: bool = True) -> Callable[[int, int], None]:
     """Another bar of `progress`, seen from its first frame on where it isn't `visible` before."""
-    task = progress.add_task(name, total=None, rate="", unit="frames", visible=visible)
+    task = progress.add_task(plain(name), total=None, rate="", unit="frames", visible=visible)
     started, done = 0.0, 0
 
     def on_frames(frames: int, total: int) -> None:
@@ -171,12 +182,11 @@ def print_masks(reports: list[Report]) -> None:
         lost = f"{one.lost_frames:,} in {one.lost_episodes:,} episodes" if one.lost_frames else "0"
         worst = "–" if one.worst is None else str(one.worst)
         counts = [f"{one.episodes:,}", f"{one.frames:,}"]
-        table.add_row(one.name, one.source, *counts, *scores, f"{one.coverage:.2%}", lost, worst)
+        _add_row(table, one.name, one.source, *counts, *scores, f"{one.coverage:.2%}", lost, worst)
     Console(width=max(130, Console().width)).print(table)
 
 
 def print_video_masks(quality: Quality, out: Path | None) -> None:
     """One line on the masks of a video."""
     lost = f"; the object is lost on {quality.lost_frames:,} frames" if quality.lost_frames else ""
-    line = f"{out}: masks/ and overlay.mp4, {quality.coverage:.2%} of the pixels{lost}"
-    Console(soft_wrap=True, highlight=False).print(line, markup=False)
+    _say(f"{out}: masks/ and overlay.mp4, {quality.coverage:.2%} of the pixels{lost}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from cards.template import fill, read
 from distractor_data import schema, storage, untrusted
@@ -42,15 +43,16 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
         model_name=(name or run.folder.resolve().name).rpartition("/")[2] if found else None,
         eval_results=eval_results(found, env, data) or None,
     )
+    mine = untrusted.inside(run.folder, CARD)
     return fill(
         "model",
         metadata,
-        [published, read(untrusted.inside(run.folder, CARD))],
+        [(f"{CARD} of {name}", published), (mine, read(mine))],
         method=training["method"],
         title=row.title,
         env=env,
         dataset=data["name"],
-        url=f"https://huggingface.co/datasets/{hub_name}" if hub_name else None,
+        url=f"https://huggingface.co/datasets/{quote(hub_name)}" if hub_name else None,
         revision=data["revision"],
         parts=", ".join(parts),
         part_names=parts,
@@ -104,5 +106,5 @@ def public(training: dict[str, Any]) -> dict[str, Any]:
 
 def write_card(run: Run) -> None:
     """Write the card as the run's `README.md`, and its curves beside it."""
-    with storage.atomic_write(run.folder / CARD) as temporary:
+    with storage.atomic_write(untrusted.inside(run.folder, CARD)) as temporary:
         temporary.write_text(text(run), encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import run_cli
-from distractor_data.options import DryRun, Private, Revision, Tag, Token
+from distractor_data.options import DryRun, Private, Revision, Tag, TokenFile, token_of
 from distractor_data.spec import DEFAULT_DIR, full_name
 
 app = typer.Typer(
@@ -128,7 +128,7 @@ def push(
     tag: Tag = None,
     message: Annotated[str, typer.Option(help="What the commit says")] = "Upload model",
     dataset: Annotated[str | None, typer.Option(help="ORG/NAME of the data on the Hub [as trained]")] = None,
-    token: Token = None,
+    token_file: TokenFile = None,
     dry_run: DryRun = False,
 ) -> None:
     """Publish a trained model on the Hugging Face Hub, with a card of what was measured."""
@@ -142,7 +142,7 @@ def push(
         revision=revision,
         tag=tag,
         message=message,
-        token=token,
+        token=token_of(token_file),
         data=dataset,
         dry_run=dry_run,
     )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distractor_data import dataset, hub, untrusted
 from distractor_data.errors import DmaskError
-from distractor_data.repository import Content, Push, Repository, connect, hub_errors, size_of
+from distractor_data.fetch import card_of
+from distractor_data.patience import hub_errors
+from distractor_data.repository import Content, Plan, Push, Repository, connect, read, sha256
 from distractor_data.spec import full_name
 from masklam import card
 from masklam.models import Model
 from masklam.run import CONFIG, WEIGHTS, Run
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
 
 
 def push(
@@ -43,20 +48,22 @@ def push(
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
     }
     if dry_run:
-        contents |= _described(run, card.text(run, name or default))
-        sizes = {path: size_of(content) for path, content in contents.items()}
-        return Push(name or default, "", sizes, card.text(run, name or default))
+        text = card.text(run, name or default)
+        return Push(name or default, "", Plan({**contents, **_pictures(run)}, text).sizes, text)
     api, name = connect(name, default, token)
-    repository = Repository(api, name, "model", revision)
-    with hub_errors(name, "push to"), tempfile.TemporaryDirectory() as elsewhere:
+    repository, sums = Repository(api, name, "model", revision), {WEIGHTS: sha256(run.folder / WEIGHTS)}
+
+    def plan(now: Repository, there: dict[str, RepoFile]) -> Plan:
+        """With what hands wrote into the card on the Hub meanwhile."""
+        text = card.text(run, name, card_of(now, there).decode("utf-8", "replace"))
+        return Plan({**contents, **_pictures(run)}, text, sums=sums)
+
+    with hub_errors(name, "push to"):
         repository.create(private)
-        there = card.CARD in repository.files()
-        published = repository.download(card.CARD, elsewhere).read_text("utf-8") if there else ""
-        text = card.text(run, name, published)
-        sent = repository.send({**contents, **_described(run, text)}, (), message)
+        sent = repository.send(plan, message)
         if tag is not None:
-            repository.tag(tag)
-    return Push(name, repository.url, sent, text)
+            repository.tag(tag, sent.commit)
+    return Push(name, repository.url, sent.sizes, sent.plan.card)
 
 
 def _config(run: Run) -> dict:
@@ -70,10 +77,10 @@ def _config(run: Run) -> dict:
     return run.config()
 
 
-def _described(run: Run, text: str) -> dict[str, Content]:
-    """The card and the pictures it shows."""
-    pictures = [untrusted.inside(run.folder, name) for name in (card.CURVES, card.RECONSTRUCTION)]
-    return {**{file.name: file for file in pictures if file.exists()}, card.CARD: text.encode()}
+def _pictures(run: Run) -> dict[str, Content]:
+    """The pictures that the card shows."""
+    files = [untrusted.inside(run.folder, name) for name in (card.CURVES, card.RECONSTRUCTION)]
+    return {file.name: read(file) for file in files if file.exists()}
 
 
 def _same_data(run: Run, data: str, env: str) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -86,7 +87,8 @@ class Study:
         settings = Settings(dataset=f"{self.data['directory']}/{difficulty}", env=env, **options)
         usual = {**dataclasses.asdict(Settings()), **self.train}
         name = name or label(settings, {key: usual[key] for key in [*self.grid, *row]})
-        folder = f"runs/studies/{self.name}/{env}/{difficulty}/{name}-seed{settings.seed}"
+        places = (env, difficulty, f"{name}-seed{settings.seed}")
+        folder = "/".join([f"runs/studies/{self.name}", *(_folder(place) for place in places)])
         return Planned(env, difficulty, name, folder, settings)
 
     def specs(self) -> Iterator[tuple[str, Spec]]:
@@ -100,6 +102,11 @@ class Study:
             if test_episodes:
                 options["episodes"] = test_episodes
                 yield f"{directory}/{difficulty}", Spec(env=env, difficulty=difficulty, split="test", **options)
+
+
+def _folder(value: str) -> str:
+    """A value as the name of one folder, out of which it doesn't lead."""
+    return value.replace("/", "-").lstrip(".") or "-"
 
 
 def label(settings: Settings, usual: dict[str, Any]) -> str:
@@ -143,8 +150,11 @@ def read(path: str | Path) -> Study:
     for key in grid:
         if not any(method.takes(key) for method in methods):
             raise DmaskError(f"{path}: none of the methods of [grid] takes {key}; leave it out")
-    data.setdefault("directory", f"data/studies/{content.get('name', Path(path).stem)}")
-    return Study(content.get("name", Path(path).stem), data, grid, train, extra)
+    name = content.get("name", Path(path).stem)
+    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name)):
+        raise DmaskError(f"{path}: the name {name!r} is no plain word; results lie in folders and files of that name")
+    data.setdefault("directory", f"data/studies/{name}")
+    return Study(name, data, grid, train, extra)
 
 
 def study(path: str | Path, jobs: int = 1, out: str | Path | None = None) -> str:

@@ -28,8 +28,13 @@ def published(hub: HubServer, folder: Path) -> str:
 
 
 def files_of(directory: Path) -> dict[str, bytes]:
-    found = {file.relative_to(directory).as_posix(): file for file in directory.rglob("*") if file.is_file()}
-    return {path: file.read_bytes() for path, file in found.items() if not path.startswith(".cache/")}
+    """All but hidden files: locks, and where it came from."""
+    found = {file.relative_to(directory): file for file in directory.rglob("*") if file.is_file()}
+    return {
+        path.as_posix(): file.read_bytes()
+        for path, file in found.items()
+        if not any(part.startswith(".") for part in path.parts)
+    }
 
 
 def test_what_was_pushed_comes_back_byte_for_byte(hub: HubServer, published: str, tmp_path: Path) -> None:

@@ -1,0 +1,220 @@
+"""A dataset from the Hub into a folder, in which nothing is lost that lies only there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distractor_data import dataset, layout, schema, storage
+from distractor_data.errors import DmaskError
+from distractor_data.fetch import (
+    STAGING,
+    Sums,
+    Tree,
+    at_commit,
+    card_of,
+    choose,
+    described,
+    files_of,
+    prefix_of,
+    settle,
+    spec_of,
+    stage,
+    sums_of,
+    whole,
+)
+from distractor_data.patience import hub_errors
+from distractor_data.repository import CARD, Repository, named, sha256
+from distractor_data.untrusted import records, values
+from distractor_data.untrusted.files import folder, inside
+
+ORIGIN = ".origin.json"  # in a root: the repository and the commit that it was pulled from
+_ORIGIN = values.record({"repository": values.text, "revision": values.matching("[0-9a-f]{40}", "a commit")})
+_ADVICE = "choose another folder, or replace it with --overwrite"
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A config and split that is to be in the folder."""
+
+    root: Path
+    sums: Sums  # what its record states of its shards
+    missing: list[str]  # names that are not here, or not as they are there
+    gone: list[str]  # names that are here alone
+
+
+def pull(
+    name: str,
+    directory: str | Path,
+    *,
+    env: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, int]:
+    """Get a dataset, or only one config or split of it, into a folder; returns `config/split` → files verified.
+
+    `name` may carry the revision: `org/name@v1`. What is there already is not fetched again. Raises `DmaskError`,
+    and leaves the folder as it is, where a file is not what the repository states, and where something would be
+    lost that lies only here: other data, more shards, other masks, a README.md of other hands. `overwrite`
+    replaces those.
+    """
+    directory = Path(directory)
+    name, _, after = name.partition("@")
+    named(name)
+    if directory.exists() and not directory.is_dir():
+        raise DmaskError(f"{directory} is a file; give a folder")
+    with hub_errors(name, "pull from"), ExitStack() as stack:
+        repository = at_commit(name, revision or after or None, token)
+        there = repository.files()
+        chosen = choose(there, name, env, split)
+        roots = [folder(directory, *pair) for pair in chosen]
+        for root in roots:
+            stack.enter_context(_locked(directory, root))
+        wanted = [_wanted(repository, there, root, overwrite) for root in roots]
+        card = _card(repository, there, directory, roots, overwrite)
+        _refuse_full_disk(directory, there, wanted)
+        for part in wanted:
+            stage(repository, there, part.root, part.missing, part.sums)
+        for part in wanted:
+            settle(part.root, part.missing)
+            for path in [*part.gone, *([storage.PARTS, storage.RELEASED] if overwrite else [])]:
+                storage.remove(part.root / path)
+            storage.write_json(part.root / ORIGIN, {"repository": name, "revision": repository.revision})
+        _write_card(directory, card)
+    return {prefix_of(part.root): len(part.sums) for part in wanted}
+
+
+@contextmanager
+def _locked(directory: Path, root: Path) -> Iterator[None]:
+    """The lock of a root, which is made where it isn't there; where nothing comes to lie in it, it goes again."""
+    made = [place for place in (directory, root.parent, root) if not place.exists()]
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with storage.lock(root, "folder"):
+            yield
+    finally:
+        with suppress(OSError):  # of a folder that isn't empty
+            if made and os.listdir(root) == [".lock"]:
+                (root / ".lock").unlink()
+                for place in reversed(made):
+                    place.rmdir()
+
+
+def _wanted(repository: Repository, there: Tree, root: Path, overwrite: bool) -> _Wanted:
+    """What is to be fetched of a config and split. Raises where something would be lost that lies only here."""
+    prefix = prefix_of(root)
+    theirs, here = files_of(there, prefix), layout.files(root)
+    with described(repository, there, prefix, schema.DMASK, schema.CHECKSUMS, schema.INFO) as known:
+        spec, mask, sums = spec_of(known, prefix), records.dmask(known)["mask"], sums_of(known, theirs)
+        records.info(known)
+    theirs = {name: entry for name, entry in theirs.items() if name in sums or name in schema.DESCRIPTIONS}
+    if not overwrite:
+        if schema.DMASK in here and (differences := spec.differences(spec_of(root, prefix))):
+            raise DmaskError(f"{root} holds other data: {'; '.join(differences)}; {_ADVICE}")
+        if lost := _lost(repository, root, here, mask, sums):
+            shown = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+            raise DmaskError(f"{root} holds what {repository.name} does not, and would lose it: {shown}; {_ADVICE}")
+    missing = [name for name in theirs if name not in here or not whole(root / name, theirs[name], sums.get(name))]
+    return _Wanted(root, sums, missing, [name for name in here if name not in theirs])
+
+
+def _lost(repository: Repository, root: Path, here: list[str], mask: dict[str, Any], sums: Sums) -> list[str]:
+    """What lies here and neither is in the repository nor was when it was pulled from there."""
+    mine = records.checksums(root)
+    before, old_mask = _before(repository, root)
+    lost = []
+    if schema.DMASK in here and (own := records.dmask(root)["mask"]) not in (mask, old_mask):
+        lost.append(f"the masks of {own['source']}")
+    for name in here:
+        if records.shard_of(name) is not None:
+            found = mine[name]["sha256"] if name in mine else sha256(root / name)
+            if found not in [known[name]["sha256"] for known in (sums, before) if name in known]:
+                lost.append(name)
+    return lost
+
+
+def origin(root: Path, name: str) -> str | None:
+    """The commit of the repository `name` that a root was pulled from; None where it was not."""
+    file = inside(root, ORIGIN)
+    found = values.read_json(file, _ORIGIN) if file.exists() else {}
+    return found["revision"] if found.get("repository") == name else None
+
+
+def _before(repository: Repository, root: Path) -> tuple[Sums, dict[str, Any] | None]:
+    """Checksums and source of the masks, of the commit of the same repository that a root was pulled from."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    commit, prefix = origin(root, repository.name), prefix_of(root)
+    if commit in (None, repository.revision):
+        return {}, None
+    try:
+        then = repository.at(str(commit))
+        with described(then, then.files(), prefix, schema.DMASK, schema.CHECKSUMS) as known:
+            return records.checksums(known), records.dmask(known)["mask"]
+    except HfHubHTTPError:  # its history was rewritten
+        return {}, None
+
+
+@dataclass(frozen=True)
+class _Card:
+    """The README.md that the folder gets."""
+
+    theirs: bytes | None  # the repository's, where it says all that there is to say; else one is made
+    name: str | None  # what the loading lines of one that is made name
+    license: str | None
+
+
+def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path], overwrite: bool) -> _Card:
+    """The repository's card, or, where the folder holds less or more or has kept text of its own, one that is made.
+
+    Raises where a README.md that is no card of a dataset would be lost.
+    """
+    from cards.template import is_card, stated_license
+
+    file = inside(directory, CARD)
+    mine = file.read_bytes() if file.exists() and not overwrite else b""
+    published = card_of(repository, there)
+    known = [published]
+    for commit in {origin(root, repository.name) for root in roots} - {None, repository.revision}:
+        if mine not in known:
+            known.append(card_of(then := repository.at(str(commit)), then.files()))
+    if mine and mine not in known and not is_card(mine.decode("utf-8", "replace")):
+        raise DmaskError(f"{file} is no card of a dataset and would be lost; {_ADVICE}")
+    in_all = set(choose(there, repository.name, None, None))
+    here = {(config, split) for config, splits in dataset.configs(directory).items() for split in splits}
+    here |= {(root.parts[-2], root.parts[-1]) for root in roots}
+    license = stated_license((mine or published).decode("utf-8", "replace"))
+    as_theirs = here == in_all and published and mine in (b"", *known)
+    return _Card(published if as_theirs else None, repository.name if here <= in_all else None, license)
+
+
+def _write_card(directory: Path, card: _Card) -> None:
+    from cards.dataset import parts, render
+
+    text = card.theirs
+    if text is None:
+        text = render(directory, parts(directory), card.name, card.license).encode()
+    with storage.atomic_write(inside(directory, CARD)) as temporary:
+        temporary.write_bytes(text)
+
+
+def _refuse_full_disk(directory: Path, there: Tree, wanted: list[_Wanted]) -> None:
+    """Raise where what is to be fetched can't fit."""
+    needed = 0
+    for part in wanted:
+        for path in (f"{prefix_of(part.root)}/{name}" for name in part.missing):
+            staged = inside(folder(part.root, STAGING), path)
+            needed += 0 if staged.exists() else there[path].size
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise DmaskError(
+            f"No space left on device for {needed / 1e6:,.1f} MB in {directory} ({free / 1e6:,.1f} MB are free); "
+            "make room or choose another folder and run the same command again"
+        )
