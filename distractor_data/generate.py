@@ -68,7 +68,7 @@ def generate(
     with storage.lock(root):
         if overwrite:
             _empty(root)
-        publish = _publisher(directory, push, spec, license, overwrite) if push else lambda: None
+        publish = _publisher(directory, push, spec, license, overwrite) if push else lambda last=False: None
         spec = _as_begun(root, spec)
         _resume(root, spec, fps, any_renderer)
         publish()
@@ -76,7 +76,7 @@ def generate(
             mask()
             made = _fill(root, spec, fps, workers or engines.cores(), on_episode, lambda: (publish(), mask()))
         _close(root)
-        publish()
+        publish(last=True)
     write_card(directory)
     return _summarise(root, made, time.perf_counter() - started)
 
@@ -91,7 +91,7 @@ def _masking(
     return masking(root, settings, on_frames)
 
 
-def _publisher(directory: str | Path, name: str, spec: Spec, license: str | None, fresh: bool) -> Callable[[], None]:
+def _publisher(directory: str | Path, name: str, spec: Spec, license: str | None, fresh: bool) -> Callable[..., None]:
     from distractor_data import hub
 
     return hub.publisher(directory, name, spec, license, fresh)

@@ -31,6 +31,7 @@ from distractor_data.pull import pull
 from distractor_data.repository import CARD, Plan, Push, Repository, connect, read
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
 from distractor_data.untrusted import records
+from distractor_data.untrusted.files import inside
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -101,6 +102,8 @@ def push(
 def _found(directory: Path, name: str | None, only: Path | None) -> list[Part]:
     """What the folder has to push: whole, verified, and in files of its own."""
     from cards.dataset import parts, write_sheet
+    from cards.template import kept
+    from cards.template import read as card_in
 
     if directory.exists() and not directory.is_dir():
         raise DmaskError(f"{directory} is a file; give the folder that `dmask generate` wrote")
@@ -109,6 +112,7 @@ def _found(directory: Path, name: str | None, only: Path | None) -> list[Part]:
         hint = f"the folder comes first: `dmask push {DEFAULT_DIR} {directory}`, or "
         hint = hint if name is None and not directory.exists() else ""
         raise DmaskError(f"{directory} holds no dataset; {hint}make one with `dmask generate --out {directory}`")
+    kept(card_in(card := inside(directory, CARD)), card)
     for part in found:
         layout.files(part.root)
         if part.record["mask"].get("complete") is False:

@@ -39,12 +39,11 @@ def files(root: Path) -> list[str]:
 
     Raises `DmaskError` where a link, a pipe, a device or a folder lies where a file belongs, or a link on the way.
     """
-    shards = [
-        file.relative_to(root).as_posix()
-        for kind in ("data", "meta/episodes")
-        for file in sorted(root.glob(f"{kind}/chunk-*/file-*.parquet"))
-    ]
-    names = [*(name for name in shards if shard_of(name) is not None), *schema.DESCRIPTIONS]
+    names = []
+    for chunk in [chunk for kind in ("data", "meta/episodes") for chunk in sorted(root.glob(f"{kind}/chunk-*"))]:
+        inside(root, f"{chunk.relative_to(root).as_posix()}/file")
+        names += [file.relative_to(root).as_posix() for file in sorted(chunk.glob("file-*.parquet"))]
+    names = [*(name for name in names if shard_of(name) is not None), *schema.DESCRIPTIONS]
     return [name for name in names if inside(root, name).exists()]
 
 

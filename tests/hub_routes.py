@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
-from hub_store import Refused, Repo
+from hub_store import LFS_SUFFIXES, Refused, Repo
 
 if TYPE_CHECKING:
     from hub_server import HubServer
 
-LFS_SUFFIXES = (".parquet", ".safetensors", ".png")
 DATE = "2024-01-01T00:00:00.000Z"
 REPO = r"(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)"
 ROUTES: list[tuple[str, re.Pattern[str], str]] = [
     ("GET", re.compile(r"/api/whoami-v2"), "whoami"),
     ("POST", re.compile(r"/api/validate-yaml"), "validate_yaml"),
     ("POST", re.compile(r"/api/repos/create"), "create"),
+    ("GET", re.compile(r"/api/(?P<kind>models|datasets)"), "listing"),
     ("GET", re.compile(rf"/api/{REPO}(/revision/(?P<revision>[^/]+))?"), "info"),
     ("GET", re.compile(rf"/api/{REPO}/refs"), "refs"),
     ("GET", re.compile(rf"/api/{REPO}/commits/(?P<revision>[^/]+)"), "commits"),
@@ -69,7 +69,9 @@ class Handler(BaseHTTPRequestHandler):
     def dispatch(self) -> None:
         url = urlsplit(self.path)
         self.query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        kind, options = self.server.fault(f"{self.command} {url.path}") or (None, {})
+        line = f"{self.command} {url.path}"
+        kind, options = self.server.fault(line) or (None, {})
+        self.server.pause(line)
         self.server.authorizations.add(self.headers.get("Authorization", ""))
         if kind == "drop":
             self.rfile.read(min(1000, int(self.headers.get("Content-Length", 0))))
@@ -178,6 +180,11 @@ class Handler(BaseHTTPRequestHandler):
             repo = Repo(file, private=request.get("visibility") == "private")
             repo.commit("main", "initial commit", {})
         self.send({"url": url, "name": repo_id})
+
+    def answer_listing(self, kind: str) -> None:
+        author = self.query["author"]
+        files = sorted((self.server.directory / kind / author).glob("*.json"))
+        self.send([{"id": f"{author}/{file.stem}"} for file in files if not Repo.load(file).private])
 
     def answer_info(self, kind: str, repo: str, revision: str = "main") -> None:
         found = self.repo(kind, repo)
@@ -313,9 +320,9 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             found = self.repo(kind, repo)
             files = dict(found.commits[found.resolve(revision)]["files"])
-            parent = lines[0]["value"].get("parentCommit")
-            if parent not in (None, found.resolve(revision)):
-                raise Refused(412, "", "A commit has happened since")
+            parent = lines[0]["value"].get("parentCommit", "")  # the Hub takes the first digits, too
+            if not found.resolve(revision).startswith(parent):
+                raise Refused(412, "", "A commit has happened since. Please refresh and try again.")
             for line in lines[1:]:
                 self.apply(files, line["key"], line["value"])
             oid = found.commit(revision, lines[0]["value"]["summary"], files)
@@ -325,20 +332,12 @@ class Handler(BaseHTTPRequestHandler):
         """One operation of a commit on its listing."""
         path = value["path"]
         if key == "file":
-            content = base64.b64decode(value["content"])
-            oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-            self.server.store(oid, content)
-            files[path] = {"blob": oid, "shown": {"oid": oid, "size": len(content)}}
+            files[path] = self.server.entry(base64.b64decode(value["content"]), lfs=False)
         elif key == "lfsFile":
             oid = value["oid"]
             if not self.server.blob(oid).exists():
                 raise Refused(400, "", f"{path}: LFS object {oid} is not stored")
-            size = self.server.blob(oid).stat().st_size
-            shown = {"oid": hashlib.sha1(oid.encode()).hexdigest(), "size": size}
-            files[path] = {
-                "blob": oid,
-                "shown": {**shown, "lfs": {"oid": oid, "size": size, "pointerSize": 134}},
-            }
+            files[path] = self.server.pointer(oid, self.server.blob(oid).stat().st_size)
         elif key in ("deletedFile", "deletedFolder"):
             gone = [name for name in files if name == path or name.startswith(f"{path.rstrip('/')}/")]
             if not gone:

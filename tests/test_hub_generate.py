@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ ROOT = "walker-run/train"
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "SHARD_FRAMES", 0.5)  # of 64×64; at 16×16 that is eight
+    monkeypatch.setattr(toolkit, "PACE", 0.0)
     assert storage.episodes_per_shard(SPEC) == 2
 
 
@@ -79,6 +81,40 @@ def test_shards_leave_as_they_get_done_and_another_machine_goes_on(
     generate(more, tmp_path / "third", workers=1, push="org/name")
     toolkit.push(tmp_path / "whole", "org/whole")
     assert data(hub.files("org/name")) == data(hub.files("org/whole"))
+
+
+def commits(hub: HubServer) -> int:
+    return sum("/datasets/org/name/commit/" in line for line in hub.log)
+
+
+def test_pushes_are_paced_and_the_rest_goes_at_the_end(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolkit, "PACE", 3600.0)
+    seen = []
+    generate(SPEC, tmp_path / "data", workers=1, on_episode=lambda *_: seen.append(commits(hub)), push="org/name")
+    assert seen[2:] == [1, 1, 1]  # the first shard at once; the second waits for its hour
+    assert commits(hub) == 2
+    assert len(data(hub.files("org/name"))) == 3 + 3 + 1  # frames, records, tasks
+    assert frames_here(tmp_path / "data") == []
+
+
+def test_a_quota_does_not_stop_the_run_and_is_told_in_the_hubs_words_at_its_end(
+    hub: HubServer, tmp_path: Path, impatient: list[float]
+) -> None:
+    words = "You have exceeded our hourly quotas for action: commit. We invite you to retry later."
+    hub.refuse("/commit/", 429, message=words, retry_after=3600)
+    made: list[bool] = []
+    with pytest.raises(DmaskError, match=f"{re.escape(words)}.*in 60 minutes.*run the same command again"):
+        generate(SPEC, tmp_path / "data", workers=1, on_episode=lambda _, new: made.append(new), push="org/name")
+    assert made == [True] * 5
+    assert len(frames_here(tmp_path / "data")) == 3
+    assert sum(impatient) < 300
+    hub.up()
+    made.clear()
+    generate(SPEC, tmp_path / "data", workers=1, on_episode=lambda _, new: made.append(new), push="org/name")
+    assert made == [False] * 5
+    assert len(data(hub.files("org/name"))) == 3 + 3 + 1
 
 
 def test_what_cannot_be_pushed_is_said_before_anything_is_made(
