@@ -88,6 +88,46 @@ def folder(made_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made_once, tmp_path / "data"))
 
 
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What runs `dmask` in this process and returns the one line that it is refused with."""
+    from distractor_data import cli
+    from distractor_data.errors import run_cli
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["dmask", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_cli(cli.app, "dmask")
+        stdout, stderr = capfd.readouterr()
+        assert ended.value.code == 2, stderr
+        assert stdout == ""
+        assert stderr.startswith("dmask: error: ")
+        assert stderr.count("\n") == 1
+        assert stderr.rstrip("\n").isprintable()
+        return stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one config and split, of two shards, and its card."""
+    from cards.dataset import write_card
+
+    directory = tmp_path_factory.mktemp("one") / "data"
+    small_dataset.write(directory, "walker-run")
+    write_card(directory)
+    return directory
+
+
+@pytest.fixture
+def mine(one: Path, tmp_path: Path) -> Path:
+    """A copy of it in a folder of its own, beside which a private file lies."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "precious").write_text("mine alone")
+    return Path(shutil.copytree(one, tmp_path / "mine"))
+
+
 @pytest.fixture(scope="module")
 def decoded_frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache of decoded frames of the module's own, and one thread for its training."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import re
+import time
 from pathlib import Path
 
 import datasets
@@ -12,6 +16,7 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 from cards.dataset import SHEET, write_card
+from cards.template import kept, stated_license
 from distractor_data import report, schema, storage
 from distractor_data.errors import DmaskError
 
@@ -105,3 +110,117 @@ def test_the_masks_origin_is_said(folder: Path) -> None:
     command = "dmask mask --env walker-run --split train --model facebook/tiny --image-size 256 --prompt simulator"
     assert f"- `{command}`" in text
     assert "they are exact" not in text
+
+
+# --- values and texts of strangers -----------------------------------------------------------------------------
+
+EVIL = (
+    "<!-- keep about -->evil<!-- /keep -->",
+    "<script>alert(1)</script>",
+    "x\n\n# A heading\n\n- a list",
+    "x | y | z",
+    "[here](https://evil.example)",
+    "![picture](https://evil.example/x.png)",
+    "`code` and **bold** and _slanted_ ~~gone~~",
+    "https://evil.example and www.evil.example",
+    "&lt;b&gt; &amp; \x1b[2J\u202e",
+    '"""; import os; os.system("x") #',
+    "{{ 7 * 7 }} {% raw %}",
+    "---\nlicense: mit\n---",
+    "```\nnot code",
+)
+
+
+def tokens(text: str) -> list[str]:
+    """Kinds of all blocks and inlines of a text in Markdown, by a parser of it, and where its links lead."""
+    from markdown_it import MarkdownIt
+
+    found = []
+    for block in MarkdownIt("gfm-like", {"linkify": False}).parse(text):
+        found.append(block.type)
+        found += [f"{child.type} {child.attrGet('href') or ''}" for child in block.children or []]
+    return found
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_values_of_a_record_are_text_in_the_card_and_nothing_else(folder: Path, evil: str) -> None:
+    file = folder / "walker-run" / "train" / schema.DMASK
+    record = storage.read_json(file)
+
+    def card(value: str) -> DatasetCard:
+        spec = record["spec"] | {"backgrounds": value, "policy": value}
+        versions = record["versions"] | {"mujoco": value}
+        mask = {"source": value, "model": value, "prompt": value}
+        storage.write_json(file, record | {"spec": spec, "versions": versions, "mask": mask})
+        text = write_card(folder, license="cc-by-4.0").read_text()
+        again = write_card(folder, license="cc-by-4.0").read_text()
+        assert text == again  # nothing of it is taken for what hands wrote
+        return DatasetCard(text)
+
+    plain, strange = card("plain"), card(evil)
+    assert strange.data.to_dict() == plain.data.to_dict()
+    assert tokens(strange.text).count("html_block") == tokens(plain.text).count("html_block")
+    kinds = {"heading_open", "bullet_list_open", "list_item_open", "fence", "table_open", "tr_open", "td_open"}
+    for kind in kinds | {token for token in tokens(strange.text) if token.startswith(("link", "image", "strong"))}:
+        assert tokens(strange.text).count(kind) == tokens(plain.text).count(kind), kind
+    assert "<script" not in strange.text
+    assert "\x1b" not in strange.text
+    assert not re.search(r"(https?:|www\.)(//)?evil", re.sub(r"`[^`\n]*`", "", strange.text))
+    assert "{{ 7 * 7 }}" in strange.text or "7 * 7" not in evil
+    for block in re.findall(r"```python\n(.*?)```", strange.text, re.DOTALL):
+        ast.parse(block)
+
+
+def test_a_folders_name_is_a_string_in_the_card(folder: Path) -> None:
+    strange = folder.rename(folder.with_name('x"; import os #```'))
+    blocks = re.findall(r"```python\n(.*?)\n```", write_card(strange).read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    for nodes in ([*ast.walk(ast.parse(block))] for block in blocks):
+        assert strange.name in [node.value for node in nodes if isinstance(node, ast.Constant)]
+        assert not [node for node in nodes if isinstance(node, ast.Import) and node.names[0].name == "os"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- keep a -->" * 100_000,
+        "<!-- keep a" * 100_000,
+        "<!-- /keep -->" * 100_000,
+        "<!-- keep " + "a" * 1_000_000,
+        "<!-- keep a -->x<!-- /keep -->" * 50_000,
+    ],
+    ids=["opened", "begun", "closed", "a long name", "many"],
+)
+def test_sections_to_keep_are_found_in_linear_time(text: str) -> None:
+    started = time.process_time()
+    with contextlib.suppress(DmaskError):
+        kept(text, "README.md")
+    assert time.process_time() - started < 1
+
+
+def test_a_section_that_is_not_closed_is_named_and_not_lost(folder: Path) -> None:
+    path = write_card(folder)
+    before = path.read_text().replace("<!-- keep about -->\n<!-- /keep -->", "<!-- keep about -->\nOurs.")
+    before = before[: before.index("## Limits")]
+    path.write_text(before)
+    with pytest.raises(DmaskError, match=r"README\.md: <!-- keep about --> has no <!-- /keep -->"):
+        write_card(folder)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "license"),
+    [
+        ("---\nlicense: cc-by-4.0\n---\n", "cc-by-4.0"),
+        ("---\nlicense: [mit, other]\n---\n", None),
+        ("---\nlicense: 'x\n\n  # Heading'\n---\n", None),
+        ("---\nlicense: {a: b}\n---\n", None),
+        ("---\n[unclosed\n---\n", None),
+        ("---\n" + "[" * 5_000 + "\n---\n", None),
+        ("---\n!!python/object/apply:os.system ['x']\n---\n", None),
+        ("---\na: &a [x, x]\nb: &b [*a, *a]\nlicense: *b\n---\n", None),
+        ("no metadata", None),
+    ],
+)
+def test_only_the_name_of_a_licence_is_taken_from_a_card(text: str, license: str | None) -> None:
+    assert stated_license(text) == license
