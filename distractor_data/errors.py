@@ -51,10 +51,6 @@ def run_cli(app: Callable[..., None], name: str) -> None:
         if error.errno in _PLACE_ERRNOS:
             message += "; make room or choose another folder and run the same command again: "
             message += "what was written is whole and kept"
-    except RuntimeError as error:
-        if "home directory" not in str(error):  # what `Path.expanduser` says
-            raise
-        message = "no home folder is known for this user; set HOME to one that can be written to"
     try:
         print(f"{name}: error: {plain(message)}", file=sys.stderr, flush=True)
     except OSError:  # nobody listens

@@ -116,11 +116,15 @@ def hub_errors(name: str, action: str) -> Iterator[None]:
         raise _unreachable(start) from error
     except json.JSONDecodeError as error:
         raise DmaskError(f"{start}: what answered is no Hub; is there a proxy, or a wrong HF_ENDPOINT?") from error
-    except RuntimeError as error:  # huggingface_hub wraps what breaks in a thread that uploads
+    except RuntimeError as error:  # in which huggingface_hub wraps what breaks in a thread that uploads
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             raise _refusal(start, error.__cause__) from error
         if isinstance(error.__cause__, httpx2.HTTPError):
             raise _unreachable(start) from error
+        if "home directory" in str(error):  # what `Path.expanduser` says
+            raise DmaskError(
+                f"{start}: this user has no home folder; set HF_HOME to a folder for the cache"
+            ) from error
         raise
     except (OSError, ValueError) as error:  # of which huggingface_hub has no kinds of its own
         said = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Others who write to the same repository, and a Hub that asks to wait: what they wrote stays, and the wait is bounded."""
+"""Others who write to a repository, and a Hub that asks to wait: their work stays, and the wait is bounded."""
 
 from __future__ import annotations
 
