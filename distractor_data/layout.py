@@ -11,7 +11,7 @@ from distractor_data.spec import SPLITS
 from distractor_data.untrusted.files import inside
 from distractor_data.untrusted.records import shard_of
 
-_CONFIG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_CONFIG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SHARD = "chunk-[0-9][0-9][0-9]/file-[0-9][0-9][0-9].parquet"  # for `fnmatch`
 
 

@@ -148,7 +148,8 @@ def test_values_of_a_record_are_text_in_the_card_and_nothing_else(folder: Path, 
     record = storage.read_json(file)
 
     def card(value: str) -> DatasetCard:
-        spec = record["spec"] | {"backgrounds": value, "policy": value}
+        name = "".join(letter for letter in value if letter.isprintable()).rpartition("/")[2] or "x"
+        spec = record["spec"] | {"backgrounds": name, "policy": name}  # a folder and a file
         versions = record["versions"] | {"mujoco": value}
         mask = {"source": value, "model": value, "prompt": value}
         storage.write_json(file, record | {"spec": spec, "versions": versions, "mask": mask})

@@ -78,8 +78,12 @@ REPOSITORIES: dict[str, tuple[Callable[[Files, Stated], None], str]] = {
     "checksums are missing": (content(SUMS, None), "lacks"),
     "the record is no JSON": (content(RECORD, b"\xff\x00{"), "dmask.json"),
     "the record is of another config": (
-        record(lambda found: found | {"spec": found["spec"] | {"env": "../x"}}, RECORD),
+        record(lambda found: found | {"spec": found["spec"] | {"env": "hopper-hop"}}, RECORD),
         "not of walker-run/train",
+    ),
+    "the record is of a config that is a way out": (
+        record(lambda found: found | {"spec": found["spec"] | {"env": "../x"}}, RECORD),
+        "env is '../x'",
     ),
     "the record has no spec": (record(lambda found: {"mask": found["mask"]}, RECORD), "spec"),
     "the record's masks are no record": (record(lambda found: found | {"mask": []}, RECORD), "mask"),

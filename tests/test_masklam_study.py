@@ -155,6 +155,21 @@ def test_bad_studies_are_named(file):
         study.read(file.with_name("other.toml"))
 
 
+@pytest.mark.parametrize("name", ["../x", "/abs", "a/b", "..", ".hidden", "", "a\\nb", "a b"])
+def test_the_name_of_a_study_does_not_lead_out_of_its_folder(file, name):
+    file.write_text(TOML.replace('"tiny"', f'"{name}"'))
+    with pytest.raises(DmaskError, match="is no plain word"):
+        study.read(file)
+
+
+def test_neither_do_the_names_of_its_runs(file):
+    runs = '[[extra]]\nmethod = "lapo"\nname = "../../x"\n[[extra]]\nmethod = "lapo"\nimage_column = "a.../b"\n'
+    file.write_text(TOML.replace("walker", "../walker") + runs)
+    for run in study.read(file).runs():
+        assert len(Path(run.folder).parts) == 6
+        assert ".." not in Path(run.folder).parts
+
+
 VARIED = """
 name = "varied"
 [data]
