@@ -11,12 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cards.template import fill, read
-from distractor_data import dataset, layout, schema, storage
+from distractor_data import dataset, layout, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.repository import CARD
 from distractor_data.spec import SYNTHETIC, Spec
-from distractor_data.untrusted import records
-from distractor_data.untrusted.files import damage, inside
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -54,11 +52,11 @@ class Part:
 
     @property
     def info(self) -> dict[str, Any]:
-        return records.info(self.root)
+        return untrusted.info(self.root)
 
     @property
     def record(self) -> dict[str, Any]:
-        return records.dmask(self.root)
+        return untrusted.dmask(self.root)
 
     @property
     def spec(self) -> Spec:
@@ -67,7 +65,7 @@ class Part:
     @property
     def bytes(self) -> int:
         """Of the files of frames, as the checksums list them."""
-        sums = records.checksums(self.root)
+        sums = untrusted.checksums(self.root)
         return sum(known["size"] for path, known in sums.items() if path.startswith("data/"))
 
     def files(self, kind: str) -> list[Path]:
@@ -78,7 +76,7 @@ class Part:
         """Mean over the episodes of a number in `meta/episodes`; None where it was not measured."""
         found = [np.empty(0)]
         for file in self.files("meta/episodes"):
-            with damage(file):
+            with untrusted.damage(file):
                 table = pq.read_table(file, partitioning=None)
                 if column in table.column_names:
                     found.append(table[column].to_numpy().astype(np.float64))
@@ -89,11 +87,12 @@ class Part:
 
 def parts(directory: str | Path) -> list[Part]:
     """Every config and split of the folder, `train` before `test`. Raises `DmaskError` where a name is none."""
+    for info in Path(directory).glob(f"*/*/{schema.INFO}"):
+        untrusted.inside(Path(directory), info.relative_to(directory).as_posix())
     found = dataset.configs(directory)
     for name in (f"{config}/{split}" for config, splits in found.items() for split in splits):
         if layout.place(f"{name}/{schema.INFO}") is None:
             raise DmaskError(f"{directory}/{name} can't be the name of a config and split; move it elsewhere")
-        inside(Path(directory), f"{name}/{schema.INFO}")
     return [
         Part(config, split, schema.root(directory, config, split))
         for config, splits in found.items()
@@ -116,7 +115,7 @@ def write_card(directory: str | Path, repo_id: str | None = None, license: str |
     found = parts(directory)
     for part in found:
         write_sheet(part)
-    path = inside(Path(directory), CARD)
+    path = untrusted.inside(Path(directory), CARD)
     text = render(directory, found, repo_id, license)
     with storage.atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -134,7 +133,7 @@ def render(
         raise DmaskError(f"{directory} holds no dataset; make one with `dmask generate --out {directory}`")
     data = _yaml(found, license_of(found, license))
     values = _values(found, repo_id or Path(directory).resolve().name)
-    mine = inside(Path(directory), CARD)
+    mine = untrusted.inside(Path(directory), CARD)
     old = [(f"{CARD} of {repo_id}", published), (mine, read(mine))]
     return fill("dataset", data, old, repo_id=repo_id, **values)
 
@@ -172,12 +171,12 @@ def common_columns(found: list[Part]) -> Features:
 
     stated = []
     for part in found:
-        with damage(part.root / schema.INFO):
+        with untrusted.damage(part.root / schema.INFO):
             stated.append(features(part.info))
     first, *others = stated
     held = [set(other) for other in others]
     for file in (file for part in found for file in part.files("data")):
-        with damage(file):
+        with untrusted.damage(file):
             held.append(set(pq.read_schema(file).names))
     return Features({name: feature for name, feature in first.items() if all(name in names for names in held)})
 

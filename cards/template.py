@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from distractor_data import untrusted
 from distractor_data.errors import DmaskError, plain
-from distractor_data.untrusted.files import opened
 
 _MARK = re.compile(r"<!-- (?:keep (?P<name>[^\s<>]{1,64})|/keep) -->")
 _SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -95,5 +95,5 @@ def read(path: Path) -> str:
     """A card's text, or nothing where there is none yet."""
     if not path.exists():
         return ""
-    with opened(path) as file:
+    with untrusted.opened(path) as file:
         return file.read().decode("utf-8", "replace")

@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distractor_data import layout, schema, storage
+from distractor_data import layout, schema, storage, untrusted
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.repository import CARD, Repository, same, sha256, sound
 from distractor_data.spec import Spec, full_name
-from distractor_data.untrusted import records, values
-from distractor_data.untrusted.files import folder, inside, plain
+from distractor_data.untrusted.values import BYTES
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -68,7 +67,7 @@ def files_of(there: Tree, prefix: str) -> dict[str, RepoFile]:
 def refuse_large(repository: Repository, there: Tree, paths: Iterable[str]) -> None:
     """Raise where a file that only describes is larger than such a file is."""
     for path in paths:
-        limit = _CARD_BYTES if path == CARD else values.BYTES if path.endswith(".json") else _OTHER_BYTES
+        limit = _CARD_BYTES if path == CARD else BYTES if path.endswith(".json") else _OTHER_BYTES
         if "/data/" not in path and there[path].size > limit:
             raise DmaskError(f"{path} of {repository.name} has {there[path].size:,} bytes, too many for what it is")
 
@@ -80,11 +79,11 @@ def get(repository: Repository, there: Tree, paths: list[str], place: Path) -> N
             raise DmaskError(f"{repository.name} lacks {path}; it is no whole dataset")
     refuse_large(repository, there, paths)
     repository.fetch(paths, place)
-    if wrong := [path for path in paths if not same(inside(place, path), there[path])]:
+    if wrong := [path for path in paths if not same(untrusted.inside(place, path), there[path])]:
         repository.fetch(wrong, place, afresh=True)  # the Hub's cache on this machine may be damaged
-    if wrong := [path for path in wrong if not same(inside(place, path), there[path])]:
+    if wrong := [path for path in wrong if not same(untrusted.inside(place, path), there[path])]:
         for path in wrong:
-            inside(place, path).unlink()
+            untrusted.inside(place, path).unlink()
         raise DmaskError(
             f"{repository.name}: {wrong[0]} has changed since it was written (SHA-256 differs); what is damaged was "
             "removed, run the same command again"
@@ -108,12 +107,12 @@ def card_of(repository: Repository, there: Tree) -> bytes:
         return b""
     with tempfile.TemporaryDirectory() as place:
         get(repository, there, [CARD], Path(place))
-        return inside(Path(place), CARD).read_bytes()
+        return untrusted.inside(Path(place), CARD).read_bytes()
 
 
 def spec_of(root: Path, prefix: str) -> Spec:
     """The spec in a root's record, which must be of that config and split."""
-    spec = Spec.from_json(records.dmask(root)["spec"])
+    spec = Spec.from_json(untrusted.dmask(root)["spec"])
     if f"{spec.env}/{spec.split}" != prefix:
         raise DmaskError(f"{root / schema.DMASK} is of {spec.env}/{spec.split}, not of {prefix}")
     return spec
@@ -124,7 +123,7 @@ def sums_of(root: Path, theirs: Mapping[str, RepoFile]) -> Sums:
 
     Shards that it doesn't list are those of a push that goes on, and no part of the dataset yet.
     """
-    found, shown = records.checksums(root), root / schema.CHECKSUMS
+    found, shown = untrusted.checksums(root), root / schema.CHECKSUMS
     for name, known in found.items():
         if name not in theirs:
             raise DmaskError(f"{shown} lists {name}, which is missing there")
@@ -141,12 +140,12 @@ def whole(file: Path, entry: RepoFile, known: Mapping[str, Any] | None) -> bool:
 
 def stage(repository: Repository, there: Tree, root: Path, names: list[str], sums: Sums) -> None:
     """Fetch files of a config and split into a hidden folder in their root, where a broken fetch goes on."""
-    place, prefix = folder(root, STAGING), prefix_of(root)
+    place, prefix = untrusted.folder(root, STAGING), prefix_of(root)
     if place.exists():
-        plain(place)
+        untrusted.plain(place)
     get(repository, there, [f"{prefix}/{name}" for name in names], place)
     for name in names:
-        if not whole(file := inside(place, f"{prefix}/{name}"), there[f"{prefix}/{name}"], sums.get(name)):
+        if not whole(file := untrusted.inside(place, f"{prefix}/{name}"), there[f"{prefix}/{name}"], sums.get(name)):
             file.unlink()
             raise DmaskError(f"{prefix}/{name} of {repository.name} is not what its checksums.json states (SHA-256)")
 
@@ -155,7 +154,7 @@ def settle(root: Path, names: list[str]) -> None:
     """Move what was staged to its place, checksums last."""
     order = {name: number for number, name in enumerate(schema.DESCRIPTIONS, 1)}
     for name in sorted(names, key=lambda name: (order.get(name, 0), name)):
-        target = inside(root, name)
+        target = untrusted.inside(root, name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(inside(root, f"{STAGING}/{prefix_of(root)}/{name}"), target)
+        os.replace(untrusted.inside(root, f"{STAGING}/{prefix_of(root)}/{name}"), target)
     storage.remove(root / STAGING)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distractor_data import dataset, layout, meta, schema, storage
+from distractor_data import dataset, layout, meta, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.fetch import (
     card_of,
@@ -30,8 +30,6 @@ from distractor_data.patience import Busy, hub_errors
 from distractor_data.pull import pull
 from distractor_data.repository import CARD, Plan, Push, Repository, connect, read
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
-from distractor_data.untrusted import records
-from distractor_data.untrusted.files import inside
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -112,7 +110,7 @@ def _found(directory: Path, name: str | None, only: Path | None) -> list[Part]:
         hint = f"the folder comes first: `dmask push {DEFAULT_DIR} {directory}`, or "
         hint = hint if name is None and not directory.exists() else ""
         raise DmaskError(f"{directory} holds no dataset; {hint}make one with `dmask generate --out {directory}`")
-    kept(card_in(card := inside(directory, CARD)), card)
+    kept(card_in(card := untrusted.inside(directory, CARD)), card)
     for part in found:
         layout.files(part.root)
         if part.record["mask"].get("complete") is False:
@@ -149,7 +147,7 @@ def part_files(part: Part) -> dict[str, Path]:
 
 def _sums(part: Part) -> dict[str, str]:
     """Path in the repository → SHA-256, of the shards; they were compared with the files just before."""
-    found = records.checksums(part.root)
+    found = untrusted.checksums(part.root)
     return {f"{part.config}/{part.split}/{name}": known["sha256"] for name, known in found.items()}
 
 
@@ -237,7 +235,7 @@ def _go_on(repository: Repository, root: Path, spec: Spec) -> None:
     names += [schema.episodes_file(number) for number in missing]
     stage(repository, there, root, names, sums)
     settle(root, names)
-    storage.write_json(root / schema.CHECKSUMS, sums | records.checksums(root))
+    storage.write_json(root / schema.CHECKSUMS, sums | untrusted.checksums(root))
     storage.release(root, missing)
     last = made - 1
     if spec.episodes > meta.read_spec(root).episodes and last in storage.released(root):

@@ -6,10 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from distractor_data import schema
+from distractor_data import schema, untrusted
 from distractor_data.spec import SPLITS
-from distractor_data.untrusted.files import inside
-from distractor_data.untrusted.records import shard_of
 
 _CONFIG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SHARD = "chunk-[0-9][0-9][0-9]/file-[0-9][0-9][0-9].parquet"  # for `fnmatch`
@@ -24,7 +22,7 @@ def place(path: str) -> tuple[str, str, str] | None:
     """(config, split, name seen from their root) of a file of a repository; None for what is no file of a dataset."""
     config, _, rest = path.partition("/")
     split, _, name = rest.partition("/")
-    known = name in schema.DESCRIPTIONS or shard_of(name) is not None
+    known = name in schema.DESCRIPTIONS or untrusted.shard_of(name) is not None
     return (config, split, name) if known and is_config(config) and split in SPLITS else None
 
 
@@ -41,10 +39,10 @@ def files(root: Path) -> list[str]:
     """
     names = []
     for chunk in [chunk for kind in ("data", "meta/episodes") for chunk in sorted(root.glob(f"{kind}/chunk-*"))]:
-        inside(root, f"{chunk.relative_to(root).as_posix()}/file")
+        untrusted.inside(root, f"{chunk.relative_to(root).as_posix()}/file")
         names += [file.relative_to(root).as_posix() for file in sorted(chunk.glob("file-*.parquet"))]
-    names = [*(name for name in names if shard_of(name) is not None), *schema.DESCRIPTIONS]
-    return [name for name in names if inside(root, name).exists()]
+    names = [*(name for name in names if untrusted.shard_of(name) is not None), *schema.DESCRIPTIONS]
+    return [name for name in names if untrusted.inside(root, name).exists()]
 
 
 def parts(paths: Iterable[str]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distractor_data import dataset, layout, schema, storage
+from distractor_data import dataset, layout, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.fetch import (
     STAGING,
@@ -30,8 +30,7 @@ from distractor_data.fetch import (
 )
 from distractor_data.patience import hub_errors
 from distractor_data.repository import CARD, Repository, named, sha256
-from distractor_data.untrusted import records, values
-from distractor_data.untrusted.files import folder, inside
+from distractor_data.untrusted import values
 
 ORIGIN = ".origin.json"  # in a root: the repository and the commit that it was pulled from
 _ORIGIN = values.record({"repository": values.text, "revision": values.matching("[0-9a-f]{40}", "a commit")})
@@ -74,7 +73,7 @@ def pull(
         repository = at_commit(name, revision or after or None, token)
         there = repository.files()
         chosen = choose(there, name, env, split)
-        roots = [folder(directory, *pair) for pair in chosen]
+        roots = [untrusted.folder(directory, *pair) for pair in chosen]
         for root in roots:
             stack.enter_context(_locked(directory, root))
         wanted = [_wanted(repository, there, root, overwrite) for root in roots]
@@ -112,8 +111,8 @@ def _wanted(repository: Repository, there: Tree, root: Path, overwrite: bool) ->
     prefix = prefix_of(root)
     theirs, here = files_of(there, prefix), layout.files(root)
     with described(repository, there, prefix, schema.DMASK, schema.CHECKSUMS, schema.INFO) as known:
-        spec, mask, sums = spec_of(known, prefix), records.dmask(known)["mask"], sums_of(known, theirs)
-        records.info(known)
+        spec, mask, sums = spec_of(known, prefix), untrusted.dmask(known)["mask"], sums_of(known, theirs)
+        untrusted.info(known)
     theirs = {name: entry for name, entry in theirs.items() if name in sums or name in schema.DESCRIPTIONS}
     if not overwrite:
         if schema.DMASK in here and (differences := spec.differences(spec_of(root, prefix))):
@@ -127,13 +126,13 @@ def _wanted(repository: Repository, there: Tree, root: Path, overwrite: bool) ->
 
 def _lost(repository: Repository, root: Path, here: list[str], mask: dict[str, Any], sums: Sums) -> list[str]:
     """What lies here and neither is in the repository nor was when it was pulled from there."""
-    mine = records.checksums(root)
+    mine = untrusted.checksums(root)
     before, old_mask = _before(repository, root)
     lost = []
-    if schema.DMASK in here and (own := records.dmask(root)["mask"]) not in (mask, old_mask):
+    if schema.DMASK in here and (own := untrusted.dmask(root)["mask"]) not in (mask, old_mask):
         lost.append(f"the masks of {own['source']}")
     for name in here:
-        if records.shard_of(name) is not None:
+        if untrusted.shard_of(name) is not None:
             found = mine[name]["sha256"] if name in mine else sha256(root / name)
             if found not in [known[name]["sha256"] for known in (sums, before) if name in known]:
                 lost.append(name)
@@ -142,8 +141,8 @@ def _lost(repository: Repository, root: Path, here: list[str], mask: dict[str, A
 
 def origin(root: Path, name: str) -> str | None:
     """The commit of the repository `name` that a root was pulled from; None where it was not."""
-    file = inside(root, ORIGIN)
-    found = values.read_json(file, _ORIGIN) if file.exists() else {}
+    file = untrusted.inside(root, ORIGIN)
+    found = untrusted.read_json(file, _ORIGIN) if file.exists() else {}
     return found["revision"] if found.get("repository") == name else None
 
 
@@ -157,7 +156,7 @@ def _before(repository: Repository, root: Path) -> tuple[Sums, dict[str, Any] | 
     try:
         then = repository.at(str(commit))
         with described(then, then.files(), prefix, schema.DMASK, schema.CHECKSUMS) as known:
-            return records.checksums(known), records.dmask(known)["mask"]
+            return untrusted.checksums(known), untrusted.dmask(known)["mask"]
     except HfHubHTTPError:  # its history was rewritten
         return {}, None
 
@@ -178,7 +177,7 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
     """
     from cards.template import is_card, stated_license
 
-    file = inside(directory, CARD)
+    file = untrusted.inside(directory, CARD)
     mine = file.read_bytes() if file.exists() and not overwrite else b""
     published = card_of(repository, there)
     known = [published]
@@ -201,7 +200,7 @@ def _write_card(directory: Path, card: _Card) -> None:
     text = card.theirs
     if text is None:
         text = render(directory, parts(directory), card.name, card.license).encode()
-    with storage.atomic_write(inside(directory, CARD)) as temporary:
+    with storage.atomic_write(untrusted.inside(directory, CARD)) as temporary:
         temporary.write_bytes(text)
 
 
@@ -210,7 +209,7 @@ def _refuse_full_disk(directory: Path, there: Tree, wanted: list[_Wanted]) -> No
     needed = 0
     for part in wanted:
         for path in (f"{prefix_of(part.root)}/{name}" for name in part.missing):
-            staged = inside(folder(part.root, STAGING), path)
+            staged = untrusted.inside(untrusted.folder(part.root, STAGING), path)
             needed += 0 if staged.exists() else there[path].size
     free = shutil.disk_usage(directory).free
     if needed > free:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distractor_data import storage
+from distractor_data import storage, untrusted
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.patience import hub_errors, patiently
-from distractor_data.untrusted.files import opened
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -289,7 +288,7 @@ def connect(name: str | None, default: str, token: str | None = None) -> tuple[H
 
 def read(file: Path) -> bytes:
     """A small regular file, read once, so that what is compared is what is sent."""
-    with opened(file) as source:
+    with untrusted.opened(file) as source:
         return source.read()
 
 
@@ -297,9 +296,11 @@ def read_token(file: Path) -> str:
     """The token that a file holds, or standard input where the file is `-`. It is never part of an error."""
     if str(file) == "-":
         content = sys.stdin.buffer.readline(1000)
-    else:
-        with opened(file) as source:
+    elif file.exists():
+        with untrusted.opened(file) as source:
             content = source.read(1000)
+    else:
+        raise DmaskError(f"--token-file {file}: there is no such file")
     return sound(content.decode("ascii", "replace").strip())
 
 

@@ -22,12 +22,14 @@ def as_it_is(files: Files, stated: Stated) -> None:
     """Nothing hostile."""
 
 
-def lay(server: HubServer, one: Path, change: Callable[[Files, Stated], None] = as_it_is) -> None:
-    """Make the folder `one`, changed, a repository `org/name`."""
+def lay(
+    server: HubServer, one: Path, change: Callable[[Files, Stated], None] = as_it_is, name: str = "org/name"
+) -> None:
+    """Make the folder `one`, changed, a repository."""
     files = {file.relative_to(one).as_posix(): file.read_bytes() for file in one.rglob("*") if file.is_file()}
     stated: Stated = {}
     change(files, stated)
-    server.lay("org/name", files, stated)
+    server.lay(name, files, stated)
 
 
 def state(directory: Path) -> dict[str, Any]:

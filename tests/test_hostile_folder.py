@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -68,6 +69,7 @@ def a_folder(path: str) -> Callable[[Path], None]:
     return lay
 
 
+NO_FILE = "no regular file|neither a file nor a folder"
 FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a shard is a link": (link(SHARD), "link"),
     "statistics are a link to a private file": (link(f"{PART}/{schema.STATS}"), "link"),
@@ -77,13 +79,13 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "the split is a link": (link(PART), "link"),
     "the config is a link": (link("walker-run"), "link"),
     "the card is a link": (link("README.md"), "link"),
-    "a shard is a pipe": (pipe(SHARD), "no regular file"),
-    "the record is a pipe": (pipe(RECORD), "no regular file"),
-    "checksums are a pipe": (pipe(SUMS), "no regular file"),
-    "the card is a pipe": (pipe("README.md"), "no regular file"),
-    "statistics are a socket": (listener(f"{PART}/{schema.STATS}"), "no regular file"),
-    "the picture is a folder": (a_folder(f"{PART}/{schema.SHEET}"), "no regular file"),
-    "a shard is a folder": (a_folder(SHARD), "no regular file"),
+    "a shard is a pipe": (pipe(SHARD), NO_FILE),
+    "the record is a pipe": (pipe(RECORD), NO_FILE),
+    "checksums are a pipe": (pipe(SUMS), NO_FILE),
+    "the card is a pipe": (pipe("README.md"), NO_FILE),
+    "statistics are a socket": (listener(f"{PART}/{schema.STATS}"), NO_FILE),
+    "the picture is a folder": (a_folder(f"{PART}/{schema.SHEET}"), NO_FILE),
+    "a shard is a folder": (a_folder(SHARD), NO_FILE),
 }
 
 
@@ -93,7 +95,7 @@ def test_a_folder_with_something_else_in_a_files_place_is_not_published(
 ) -> None:
     change(mine)
     before = state(mine.parent)
-    assert said in refusal("push", str(mine), "org/name")
+    assert re.search(said, refusal("push", str(mine), "org/name"))
     assert state(mine.parent) == before
     assert not any("precious" in line or "/commit/" in line for line in hub.log)
 
@@ -105,7 +107,7 @@ def test_nothing_is_pulled_through_it_either(
     lay(hub, one)
     change(mine)
     before = state(mine)
-    assert said in refusal("pull", "org/name", str(mine), "--overwrite")
+    assert re.search(said, refusal("pull", "org/name", str(mine), "--overwrite"))
     assert state(mine) == before
     assert (mine.parent / "private" / "precious").read_text() == "mine alone"
 

@@ -156,12 +156,12 @@ def test_what_the_layout_does_not_name_is_not_fetched(
         "evil.py",
         ".gitattributes",
     )
-    lay(hub, one, lambda files, stated: files.update(dict.fromkeys(strange, b"evil")))
+    lay(hub, one, lambda files, stated: files.update(dict.fromkeys(strange, b"evil")), "org/strange")
     monkeypatch.chdir(tmp_path)
     from distractor_data import load, pull
 
-    assert pull.pull("org/name", "back") == {PART: 4}
-    assert len(load("org/name", "walker")) == 4
+    assert pull.pull("org/strange", "back") == {PART: 4}
+    assert len(load("org/strange", "walker")) == 4
     fetched = [line for line in hub.log if "/resolve/" in line]
     assert fetched
     assert not [line for line in fetched if "evil" in line or line.endswith((".lock", ".gitattributes"))]

@@ -38,7 +38,7 @@ from distractor_data.errors import run_cli
         (("push", "mine", "org/na me"), "can't name a repository"),
         (("push", "mine", "../name"), "can't name a repository"),
         (("push", "mine", "org/name", "--token-file", "/dev/null"), "no regular file"),
-        (("push", "mine", "org/name", "--token-file", "nowhere"), "No such file"),
+        (("push", "mine", "org/name", "--token-file", "nowhere"), "no such file"),
     ],
 )
 def test_careless_words_are_refused(
