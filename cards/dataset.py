@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from cards.template import fill, read
+from cards.template import fill, read, refuse_foreign
 from distractor_data import dataset, layout, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.repository import CARD
@@ -116,6 +116,7 @@ def write_card(directory: str | Path, repo_id: str | None = None, license: str |
     for part in found:
         write_sheet(part)
     path = untrusted.inside(Path(directory), CARD)
+    refuse_foreign(path)
     text = render(directory, found, repo_id, license)
     with storage.atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

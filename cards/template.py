@@ -51,9 +51,11 @@ def kept(text: str, shown: object) -> dict[str, str]:
     return found
 
 
-def is_card(text: str) -> bool:
-    """Whether it is a card of ours, which has sections to keep."""
-    return _MARK.search(text) is not None
+def refuse_foreign(card: Path, advice: str = "move it elsewhere") -> None:
+    """Raise `DmaskError` where a README.md lies that is no card of ours, which has sections to keep."""
+    text = read(card)
+    if text.strip() and _MARK.search(text) is None:
+        raise DmaskError(f"{card} is no card of ours and would be lost; {advice}")
 
 
 def stated_license(text: str) -> str | None:

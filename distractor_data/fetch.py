@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from distractor_data import layout, schema, storage, untrusted
 from distractor_data.errors import DmaskError, nearest
-from distractor_data.repository import CARD, Repository, same, sha256, sound
+from distractor_data.repository import CARD, Repository, api_of, same, sha256
 from distractor_data.spec import Spec, full_name
 from distractor_data.untrusted.values import BYTES
 
@@ -31,9 +31,7 @@ Sums = dict[str, dict[str, Any]]
 
 def at_commit(name: str, revision: str | None, token: str | None = None) -> Repository:
     """The repository at the commit that the revision stands for now, so that all that is read is of one state."""
-    from huggingface_hub import HfApi
-
-    repository = Repository(HfApi(token=None if token is None else sound(token)), name, revision=revision)
+    repository = Repository(api_of(token), name, revision=revision)
     return repository.at(repository.head())
 
 

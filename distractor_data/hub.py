@@ -28,7 +28,7 @@ from distractor_data.fetch import (
 )
 from distractor_data.patience import Busy, hub_errors
 from distractor_data.pull import pull
-from distractor_data.repository import CARD, Plan, Push, Repository, connect, read
+from distractor_data.repository import CARD, Plan, Push, Repository, api_of, connect, read
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
 
 if TYPE_CHECKING:
@@ -272,11 +272,11 @@ def stream(name: str, env: str | None, split: str, revision: str | None = None) 
 
 def _described(name: str, env: str | None, split: str, revision: str | None) -> tuple[Repository, Path]:
     """The repository at its commit, and the folder in the Hub's cache of a config and split, with its `meta/`."""
-    from huggingface_hub import HfApi, get_cached_repo_tree
+    from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, RepositoryNotFoundError
 
     name, _, after = name.partition("@")
-    repository = Repository(HfApi(), name, revision=revision or after or None)
+    repository = Repository(api_of(), name, revision=revision or after or None)
     with hub_errors(name, "load"):
         try:
             folder = _snapshot(repository, [CARD])

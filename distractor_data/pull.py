@@ -175,7 +175,7 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
 
     Raises where a README.md that is no card of a dataset would be lost.
     """
-    from cards.template import is_card, stated_license
+    from cards.template import refuse_foreign, stated_license
 
     file = untrusted.inside(directory, CARD)
     mine = file.read_bytes() if file.exists() and not overwrite else b""
@@ -184,8 +184,8 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
     for commit in {origin(root, repository.name) for root in roots} - {None, repository.revision}:
         if mine not in known:
             known.append(card_of(then := repository.at(str(commit)), then.files()))
-    if mine and mine not in known and not is_card(mine.decode("utf-8", "replace")):
-        raise DmaskError(f"{file} is no card of a dataset and would be lost; {_ADVICE}")
+    if mine and mine not in known:
+        refuse_foreign(file, _ADVICE)
     in_all = set(choose(there, repository.name, None, None))
     here = {(config, split) for config, splits in dataset.configs(directory).items() for split in splits}
     here |= {(root.parts[-2], root.parts[-1]) for root in roots}

@@ -167,6 +167,7 @@ class Repository:
         """
         from huggingface_hub.errors import HfHubHTTPError
 
+        message = message.strip() or "Upload"  # the Hub refuses an empty one
         sizes: dict[str, int] = {}
         conflicts = 0
         while True:
@@ -266,14 +267,14 @@ def connect(name: str | None, default: str, token: str | None = None) -> tuple[H
 
     The token is the one given, that of the environment, or the stored login.
     """
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import get_token
 
     if not _is_named(name or default):
         raise DmaskError(f"{name or default!r} can't name a repository; give ORG/NAME")
     token = token or get_token()
     if not token:
         raise DmaskError("no Hugging Face token; run `hf auth login`, or set HF_TOKEN, or give --token-file")
-    api = HfApi(token=sound(token))
+    api = api_of(token)
     with hub_errors(name or default, "push to"):
         user = patiently(api.whoami)
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
@@ -284,6 +285,14 @@ def connect(name: str | None, default: str, token: str | None = None) -> tuple[H
         full = f"{user['name']}/{name}"
         raise DmaskError(f"{name!r} names no user or organisation; did you mean {full!r}?")
     return api, name
+
+
+def api_of(token: str | None = None) -> HfApi:
+    """An API with the token given, or that of the environment or the login, or none. Raises for what is no token."""
+    from huggingface_hub import HfApi, get_token
+
+    token = token or get_token()
+    return HfApi(token=token and sound(token))
 
 
 def read(file: Path) -> bytes:

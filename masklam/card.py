@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cards.template import fill, read
+from cards.template import fill, read, refuse_foreign
 from distractor_data import schema, storage, untrusted
 from distractor_data.spec import full_name
 from masklam import report
@@ -106,5 +106,6 @@ def public(training: dict[str, Any]) -> dict[str, Any]:
 
 def write_card(run: Run) -> None:
     """Write the card as the run's `README.md`, and its curves beside it."""
-    with storage.atomic_write(untrusted.inside(run.folder, CARD)) as temporary:
+    refuse_foreign(path := untrusted.inside(run.folder, CARD))
+    with storage.atomic_write(path) as temporary:
         temporary.write_text(text(run), encoding="utf-8")

@@ -209,6 +209,13 @@ def test_a_section_that_is_not_closed_is_named_and_not_lost(folder: Path) -> Non
     assert path.read_text() == before
 
 
+def test_a_readme_of_other_hands_is_not_replaced(folder: Path) -> None:
+    (folder / "README.md").write_text("# My thesis\n")
+    with pytest.raises(DmaskError, match=r"README\.md is no card of ours and would be lost"):
+        write_card(folder)
+    assert (folder / "README.md").read_text() == "# My thesis\n"
+
+
 @pytest.mark.parametrize(
     ("text", "license"),
     [

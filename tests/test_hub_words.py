@@ -57,6 +57,25 @@ def test_careless_words_are_refused(
     assert state(mine.parent) == before
 
 
+@pytest.mark.parametrize("token", ["hf_é", "hf a", "hf_\x01", "hf_a\nX: b"])
+@pytest.mark.parametrize("arguments", [("pull", "org/name", "back"), ("push", "mine", "org/name")])
+def test_what_is_no_token_is_refused_and_not_shown(
+    hub: HubServer,
+    one: Path,
+    mine: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: Callable[..., str],
+    arguments: tuple[str, ...],
+    token: str,
+) -> None:
+    lay(hub, one)
+    monkeypatch.chdir(mine.parent)
+    monkeypatch.setenv("HF_TOKEN", token)
+    line = refusal(*arguments)
+    assert "token" in line
+    assert token not in line
+
+
 def test_a_config_of_a_name_that_is_none_is_not_published(
     hub: HubServer, mine: Path, refusal: Callable[..., str]
 ) -> None:
