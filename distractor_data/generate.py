@@ -62,6 +62,7 @@ def generate(
             "--push sends a shard when it is rendered, before a model has masked it; run `dmask generate --masks` "
             "without --push, then `dmask push`"
         )
+    _refuse_foreign_card(Path(directory))
     spec, fps = _complete(spec)
     root = untrusted.folder(directory, spec.env, spec.split)
     root.mkdir(parents=True, exist_ok=True)
@@ -250,6 +251,13 @@ def _close(root: Path) -> None:
     if parts.exists():
         storage.remove(parts)
     meta.refresh(root)
+
+
+def _refuse_foreign_card(directory: Path) -> None:
+    from cards.template import refuse_foreign
+    from distractor_data.repository import CARD
+
+    refuse_foreign(untrusted.inside(directory, CARD))
 
 
 def write_card(directory: str | Path) -> None:

@@ -104,8 +104,13 @@ def public(training: dict[str, Any]) -> dict[str, Any]:
     return {k: Path(v).name if k in PLACES and Path(v).is_absolute() else v for k, v in training.items()}
 
 
+def check(run: Run) -> None:
+    """Raise `DmaskError` where the run's card would take the place of a README.md of other hands."""
+    refuse_foreign(untrusted.inside(run.folder, CARD))
+
+
 def write_card(run: Run) -> None:
     """Write the card as the run's `README.md`, and its curves beside it."""
-    refuse_foreign(path := untrusted.inside(run.folder, CARD))
-    with storage.atomic_write(path) as temporary:
+    check(run)
+    with storage.atomic_write(run.folder / CARD) as temporary:
         temporary.write_text(text(run), encoding="utf-8")

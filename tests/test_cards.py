@@ -19,6 +19,10 @@ from cards.dataset import SHEET, write_card
 from cards.template import kept, stated_license
 from distractor_data import report, schema, storage
 from distractor_data.errors import DmaskError
+from distractor_data.generate import generate
+from distractor_data.spec import Spec
+from masklam import card as model_card
+from masklam.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -211,8 +215,10 @@ def test_a_section_that_is_not_closed_is_named_and_not_lost(folder: Path) -> Non
 
 def test_a_readme_of_other_hands_is_not_replaced(folder: Path) -> None:
     (folder / "README.md").write_text("# My thesis\n")
-    with pytest.raises(DmaskError, match=r"README\.md is no card of ours and would be lost"):
-        write_card(folder)
+    runs = Run(folder)
+    for act in (lambda: write_card(folder), lambda: generate(Spec(), folder), lambda: model_card.check(runs)):
+        with pytest.raises(DmaskError, match=r"README\.md is no card of ours and would be lost"):
+            act()
     assert (folder / "README.md").read_text() == "# My thesis\n"
 
 
