@@ -228,6 +228,8 @@ def hub_errors(name: str, action: str) -> Iterator[None]:
             raise DmaskError(f"{start}: {_reason(cause, again)}") from error
         if isinstance(cause, httpx2.HTTPError):
             raise DmaskError(f"{start}: the connection to the Hub broke{again}") from error
+        if "home directory" in str(error):
+            raise DmaskError(f"{start}: there is no home folder for its cache; set HF_HOME") from error
         raise
 
 
