@@ -203,7 +203,16 @@ def default_config(names: list[str]) -> str:
 
 def _repository(source: str | Path) -> str:
     """`source` as the name of a repository, with or without `@revision`."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source)):
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(str(source).partition("@")[0])
+    except HFValidationError:
+        named = False
+    else:
+        named = re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source)) is not None
+    if not named:
         raise DmaskError(f"{source}: no such folder, nor a name on the Hub (org/name); generate it first")
     return str(source)
 

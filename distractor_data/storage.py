@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -145,6 +146,8 @@ def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None
     try:
         shape = images.check(blobs)
         kind = cv2.IMREAD_UNCHANGED if len(shape) == 2 else cv2.IMREAD_COLOR_RGB
+        if len(blobs) * math.prod(shape) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            raise MemoryError(f"{len(blobs)} of {shape[0]}×{shape[1]} pixels are more than this machine's memory")
         decoded = np.empty((len(blobs), *shape), np.uint8)
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             list(pool.map(fill, range(0, len(blobs), 256)))

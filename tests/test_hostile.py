@@ -226,6 +226,13 @@ def test_nothing_is_written_through_a_link(name: str, world: World, capfd: Captu
     assert f"{name} is a link" in line
 
 
+def test_no_folder_is_written_to_as_a_file(world: World, capfd: Capture) -> None:
+    (world.root / schema.STATS).unlink()
+    (world.root / schema.STATS).mkdir()
+    line = hostile.refused(capfd, world.folder, command("dmask", "mask", world.data, "--report-only"))
+    assert "stats.json is a folder" in line
+
+
 def test_a_lock_is_not_emptied(world: World) -> None:
     (world.root / ".lock").write_text("somebody's")
     with storage.lock(world.root):

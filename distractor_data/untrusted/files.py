@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from distractor_data.errors import DmaskError
 
+_FILES = (".json", ".jsonl", ".parquet", ".png", ".safetensors")  # what the files of a dataset or a run end with
+
 
 def expanded(path: str | Path) -> Path:
     """`~` replaced by the home folder. Raises `DmaskError` where there is none."""
@@ -67,9 +69,14 @@ def splits(directory: str | Path, name: str) -> list[Path]:
 
 
 def plain(root: Path) -> None:
-    """Raise `DmaskError` where a folder, which is to be written to, holds anything but files and folders."""
+    """Raise `DmaskError` where a folder, which is to be written to, holds anything but files and folders.
+
+    Also where a folder has a file's name.
+    """
     for entry in os.scandir(root):
         if entry.is_dir(follow_symlinks=False):
+            if entry.name.endswith(_FILES):
+                raise DmaskError(f"{entry.path} is a folder, where a file belongs; move it out of {root}")
             plain(Path(entry.path))
         elif not entry.is_file(follow_symlinks=False):
             what = "a link" if entry.is_symlink() else "neither a file nor a folder"
