@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distractor_data import envs, policies
+from distractor_data.errors import DmaskError
 from distractor_data.spec import Purpose, Spec
 
 
@@ -49,6 +50,8 @@ def _run(spec: Spec, episode: int, env: Any) -> Episode:
     done = False
     while not done:
         action = policy.act(observation.state, rng)
+        if not np.isfinite(action).all():
+            raise DmaskError(f"--policy {spec.policy} gives an action that is no number; give another policy")
         if spec.noise:
             action = action + rng.normal(0, spec.noise, env.action_size)
         action = np.clip(action, -1, 1).astype(np.float32)

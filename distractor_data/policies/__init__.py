@@ -6,6 +6,7 @@ The package ships an expert and a medium network for some environments in `weigh
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from distractor_data.errors import DmaskError, nearest
+from distractor_data.policies.file import content, read, refuse_values
 
 WEIGHTS = Path(__file__).parent / "weights"
 NAMES = ("expert", "medium", "mixed", "random")
@@ -110,22 +112,7 @@ def shipped(level: str = "expert") -> list[str]:
 def digest(policy: str, env: str) -> str:
     """SHA-256 of what a policy's file or level holds, shortened; empty for `random`."""
     paths = [file_of(level, env) for level in levels_of(policy) if level != "random"]
-    try:
-        content = b"".join(path.read_bytes() for path in paths)
-    except OSError as error:
-        raise DmaskError(f"--policy {policy}: can't be read ({error.strerror}); give a file that exists") from error
-    return hashlib.sha256(content).hexdigest()[:16] if paths else ""
-
-
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata of a policy's file. Raises `DmaskError` where it is missing or damaged."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise DmaskError(f"policy {path}: can't be read as safetensors ({error}); give a whole file") from error
+    return hashlib.sha256(b"".join(map(content, paths))).hexdigest()[:16] if paths else ""
 
 
 def recorded_return(policy: str, env: str) -> float | None:
@@ -171,12 +158,12 @@ def network(
         *(f"layers.{i}.{part}" for i in range(depth) for part in ("weight", "bias")),
     }
     if not depth or names != set(tensors):
-        odd = ", ".join(sorted(names ^ set(tensors))) or "no layers"
+        odd = ", ".join(map(reprlib.repr, sorted(names ^ set(tensors))[:9])) or "no layers"
         raise DmaskError(f"{where} is no policy of dmask's layout (missing or unknown: {odd})")
     sizes = [state_size]
     for i in range(depth):
         weight, bias = tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]
-        out = action_size if i == depth - 1 else len(bias)
+        out = action_size if i == depth - 1 else bias.size
         if weight.shape != (out, sizes[-1]) or bias.shape != (out,):
             raise DmaskError(
                 f"{where}: layer {i} is {weight.shape} with a bias of {bias.shape}, and {env} needs "
@@ -186,15 +173,16 @@ def network(
     for name in ("obs_mean", "obs_var"):
         if tensors[name].shape != (state_size,):
             raise DmaskError(f"{where}: {name} has {tensors[name].shape}, and {env} has {state_size} state values")
-    if broken := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
-        raise DmaskError(f"{where}: {', '.join(broken)} is not finite; give another policy")
+    refuse_values(where, tensors)
     activation, output = meta.get("activation", ""), meta.get("output", "")
     if activation not in _ACTIVATIONS or output not in _OUTPUTS:
-        raise DmaskError(f"{where}: activation {activation!r} or output {output!r} is unknown to this version")
-    try:
-        epsilon, clip = float(meta.get("obs_norm_eps", "0")), float(meta.get("obs_clip", "inf"))
-    except ValueError as error:
-        raise DmaskError(f"{where}: its metadata is damaged ({error}); give another policy") from error
+        shown = f"activation {reprlib.repr(activation)} or output {reprlib.repr(output)}"
+        raise DmaskError(f"{where}: {shown} is unknown to this version")
+    epsilon, clip = float(meta.get("obs_norm_eps", "0")), float(meta.get("obs_clip", "inf"))
+    if clip <= 0 or (tensors["obs_var"] + epsilon <= 0).any():
+        raise DmaskError(
+            f"{where}: a state can't be normalised by its obs_var, obs_norm_eps and obs_clip; give another"
+        )
     return NetworkPolicy(
         layers=tuple((tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(depth)),
         mean=tensors["obs_mean"],
