@@ -18,12 +18,12 @@ def write_frames(folder, count=6, seed=0):
         Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(folder / f"{index:05d}.png")
 
 
-def write_video(path, count=12):
+def write_video(path, count=12, width=64, height=48):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(count):
-            frame = np.full((48, 64, 3), 20 * index, np.uint8)
+            frame = np.full((height, width, 3), 20 * index, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
 
