@@ -132,7 +132,7 @@ FRAMES: dict[str, Callable[[Path], bytes]] = {
 def test_frames_that_are_not_what_their_name_says(tmp_path, kind):
     write_frames(tmp_path / "videos" / "video", 3)
     (tmp_path / "videos" / "video" / "00001.png").write_bytes(FRAMES[kind](tmp_path))
-    with pytest.raises(DmaskError, match=r"00001\.png can't be read; replace or delete it") as raised:
+    with pytest.raises(DmaskError, match=r"00001\.png can't be read") as raised:
         open_backgrounds(str(tmp_path / "videos")).frames("train", "video", 0, 2, 16)
     assert len(str(raised.value).splitlines()) == 1
 
@@ -154,7 +154,7 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize("write", [sound, cut, Path.touch])
 def test_videos_without_pictures(tmp_path, write):
     write(tmp_path / "clip.mp4")
-    with pytest.raises(DmaskError, match=r"clip\.mp4 (can't be read|has no frames); replace or delete it") as raised:
+    with pytest.raises(DmaskError, match=r"clip\.mp4 (can't be read|has no frames)") as raised:
         open_backgrounds(str(tmp_path)).length("train", "clip.mp4")
     assert len(str(raised.value).splitlines()) == 1
 

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distractor_data import untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SYNTHETIC, UNWRITABLE
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
-
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
-# What is inside, whatever the name: Pillow would start other programs on some formats, and FFmpeg reads playlists.
-_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-_VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,mpegvideo,m4v"
-_MOST_PIXELS = 8192 * 8192
 UPSTREAM_SIZE = 800  # pixels, the edge of the texture into which upstream stretches a frame
 # Names that hold the videos of one split.
 SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("val", "validation", "test")}
@@ -94,7 +83,7 @@ class VideoFolder(Backgrounds):
         path = self.by_split[split][video]
         if path.is_dir():
             files = _frame_files(path)[first : last + 1]
-            return np.stack([_resize(_read_image(file), size) for file in files])
+            return np.stack([_resize(untrusted.picture(file), size) for file in files])
         return _decode_frames(path, first, last, size)
 
     def digest(self) -> str:
@@ -155,29 +144,6 @@ def _frame_files(folder: Path) -> list[Path]:
     return [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
 
 
-@contextlib.contextmanager
-def _readable(what: str, path: Path) -> Iterator[None]:
-    """Whatever Pillow or FFmpeg make of a broken file becomes one line."""
-    try:
-        yield
-    except DmaskError:
-        raise
-    except Exception as error:  # of many kinds, MemoryError among them
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DmaskError(f"background {what} {path} can't be read; replace or delete it ({reason})") from error
-
-
-def _read_image(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    with _readable("frame", path), warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path, formats=_IMAGE_FORMATS) as image:
-            if image.width * image.height > _MOST_PIXELS:  # known before anything is decoded
-                raise ValueError(f"it has {image.width}×{image.height} pixels")
-            return np.asarray(image.convert("RGB"))
-
-
 def _resize(image: np.ndarray, size: int) -> np.ndarray:
     """Stretch to upstream's square texture as upstream does, then take the mean over the pixels of a smaller one.
 
@@ -189,25 +155,10 @@ def _resize(image: np.ndarray, size: int) -> np.ndarray:
     return texture if size == UPSTREAM_SIZE else cv2.resize(texture, (size, size), interpolation=cv2.INTER_AREA)
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A video file and its stream of pictures. Only the file itself is read, whatever it or its name refers to."""
-    import av
-
-    # An absolute path, or `http:host?x=.mp4` is an address; only containers, or a playlist reads other files.
-    options = {"protocol_whitelist": "file", "format_whitelist": _VIDEO_FORMATS}
-    with _readable("video", path), av.open(str(path.absolute()), options=options) as container:
-        if not container.streams.video:
-            raise ValueError("there are no pictures in it")
-        stream = container.streams.video[0]
-        stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
-        yield container, stream
-
-
 @functools.lru_cache(maxsize=4096)
 def _count_frames(path: Path) -> int:
     """Number of frames in a video file, counted by its packets: containers don't always say, or say it wrong."""
-    with _opened(path) as (container, stream):
+    with untrusted.video(path) as (container, stream):
         count = sum(packet.size > 0 for packet in container.demux(stream))
     if not count:
         raise DmaskError(f"background video {path} has no frames; replace or delete it")
@@ -216,7 +167,7 @@ def _count_frames(path: Path) -> int:
 
 def _decode_frames(path: Path, first: int, last: int, size: int) -> np.ndarray:
     frames: list[np.ndarray] = []
-    with _opened(path) as (container, stream):
+    with untrusted.video(path) as (container, stream):
         for index, frame in enumerate(container.decode(stream)):
             if index > last:
                 break

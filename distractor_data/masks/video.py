@@ -86,21 +86,12 @@ def open_video(path: Path, scratch: Path) -> tuple[Any, int]:
         return _Folder(files), FOLDER_FPS
     if not path.is_file():
         raise DmaskError(f"{path} is not there; give a dataset, a folder of frames or a video file")
-    import av
-
-    try:
-        local = {"protocol_whitelist": "file"}  # a name or a playlist could ask for another machine's
-        with av.open(str(path.resolve()), options=local) as container, open(scratch / "frames", "wb") as raw:
-            stream = container.streams.video[0]
-            fps, count, shape = round(float(stream.average_rate or FOLDER_FPS)), 0, (0, 0, 3)
-            for frame in container.decode(stream):
-                array = frame.to_ndarray(format="rgb24")
-                raw.write(array.tobytes())
-                count, shape = count + 1, array.shape
-    except (av.error.FFmpegError, IndexError) as error:
-        raise DmaskError(
-            f"{path} is no video that can be read ({type(error).__name__}); give another file"
-        ) from error
+    with untrusted.video(path) as (container, stream), open(scratch / "frames", "wb") as raw:
+        fps, count, shape = round(float(stream.average_rate or FOLDER_FPS)), 0, (0, 0, 3)
+        for frame in container.decode(stream):
+            array = frame.to_ndarray(format="rgb24")
+            raw.write(array.tobytes())
+            count, shape = count + 1, array.shape
     if not count:
         raise DmaskError(f"{path} has no frames; give a video of at least one")
     return np.memmap(scratch / "frames", np.uint8, "r", shape=(count, *shape)), max(1, fps)

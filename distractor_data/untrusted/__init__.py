@@ -1,4 +1,4 @@
-"""What a stranger may have written, validated once, where it is read: files, JSON, tables, images, weights.
+"""What a stranger may have written, validated once, where it is read: files, JSON, tables, images, videos, weights.
 
 Nothing is decoded before what it says of its own size was compared with what is expected, and every function raises
 `DmaskError`, one line that names the file and what is wrong with it.
@@ -10,6 +10,7 @@ from distractor_data.untrusted.records import Layout, checksums, dmask, info, la
 from distractor_data.untrusted.tables import episodes, frames, frames_table, in_order, parquet, part
 from distractor_data.untrusted.tensors import check_checkpoint, shapes
 from distractor_data.untrusted.values import anything, parse, read_json
+from distractor_data.untrusted.videos import video
 
 __all__ = [
     "Layout",
@@ -39,4 +40,5 @@ __all__ = [
     "shapes",
     "shard_of",
     "splits",
+    "video",
 ]

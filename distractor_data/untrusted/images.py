@@ -15,7 +15,7 @@ from distractor_data.untrusted.records import EDGE
 
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PICTURES = ("PNG", "WEBP", "JPEG", "BMP")  # Pillow would start other programs for other formats
-_PIXELS = 1 << 26  # of a picture that is not a dataset's
+PIXELS = 1 << 26  # of a picture that is not a dataset's
 _CHANNELS = {(8, 0): 1, (8, 2): 3}  # (bits, colour type) of a PNG: grey, RGB; no palette, no transparency
 
 
@@ -93,6 +93,6 @@ def picture(path: Path, mode: str = "RGB") -> np.ndarray:
             image = Image.open(file, formats=_PICTURES)
         except Image.DecompressionBombError as error:
             raise ValueError(str(error)) from error
-        if image.width * image.height > _PIXELS:
+        if image.width * image.height > PIXELS:
             raise ValueError(f"it has {image.width}×{image.height} pixels")
         return np.asarray(image.convert(mode))
