@@ -50,7 +50,7 @@ def _shown(*columns: ProgressColumn) -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         try:
             yield progress
-        except DmaskError:
+        except (DmaskError, OSError):
             if not any(task.completed for task in progress.tasks):
                 progress.live.transient = True
                 progress.console.quiet = not progress.console.is_terminal

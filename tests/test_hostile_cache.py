@@ -157,14 +157,23 @@ def test_a_home_that_is_not_there(option: str, world: World, nobody: None, capfd
     assert "~" in hostile.refused(capfd, world.folder, act)
 
 
-def test_a_cache_that_is_a_file(world: World, capfd: Capture) -> None:
-    place = world.elsewhere / "private.txt"
-    hostile.refused(capfd, world.folder, lambda: data.load(str(world.data), "walker-run", cache=place))
+PLACES = ["/sys/dmask", "/dev/null/x", "x" * 300, "elsewhere/private.txt/x", "elsewhere/private.txt"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_places_that_can_not_be_written(place: str, world: World, capfd: Capture) -> None:
+    out = world.folder / place
+    hostile.refused(capfd, world.folder, command("dmask", "corrupt-masks", world.data, "--out", out, "--dilate", 1))
+    hostile.refused(capfd, world.folder, lambda: data.load(str(world.data), "walker-run", cache=out))
+
+
+def test_reading_needs_no_cache(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMASK_CACHE", str(world.elsewhere / "private.txt"))
     assert len(world.load()) == 4
 
 
 @pytest.mark.parametrize(
-    "name", ["org/name", "org/name@v1", "name", "./data", "a b/c", "/nowhere", "", "org/../name"]
+    "name", ["org/name", "org/name@v1", "name", "./data", "a b/c", "/nowhere", "", "org/../name", "o/x--y"]
 )
 def test_names_of_nothing(name: str, world: World, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world.folder / "elsewhere")

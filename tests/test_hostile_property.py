@@ -22,7 +22,7 @@ from distractor_data.errors import DmaskError
 from masklam import data
 
 EXAMPLES = settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 Arrays = dict[str, np.ndarray]
 
