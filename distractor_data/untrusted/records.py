@@ -32,11 +32,21 @@ _FEATURE = record({"dtype": matching("image|float32|float64|int64|bool|string", 
 _INFO = record(
     {"fps": whole(1, 10**6), "total_episodes": whole(), "total_frames": whole(), "features": mapping(_FEATURE)}
 )
+
+
+def _mask(value: Any, where: str) -> None:
+    """What masks come from; of degraded ones also `of` what, and how."""
+    details = {"model": text, "image_size": whole(), "prompt": text, "reprompt": whole(), "precision": text}
+    record({"source": text}, {"complete": flag, "of": _mask, **details})(value, where)
+    if value["source"] == "corrupted":
+        record({"of": _mask})(value, where)
+
+
 _RECORD = record(
     {
         "spec": record({"env": text, "backgrounds": text}),
         "fps": whole(1, 10**6),
-        "mask": lambda value, where: _mask(value, where),
+        "mask": _mask,
         "versions": mapping(text),
     },
     {"expert_return": optional(number)},
@@ -56,14 +66,6 @@ class Layout:
     def shape(self, name: str) -> tuple[int, ...]:
         """Of an image of that column: (H, W) of a mask, (H, W, 3) of others."""
         return self.size if name in schema.MASK_COLUMNS else (*self.size, 3)
-
-
-def _mask(value: Any, where: str) -> None:
-    """What masks come from; of degraded ones also `of` what, and how."""
-    details = {"model": text, "image_size": whole(), "prompt": text, "reprompt": whole(), "precision": text}
-    record({"source": text}, {"complete": flag, "of": _mask, **details})(value, where)
-    if value["source"] == "corrupted":
-        record({"of": _mask})(value, where)
 
 
 def info(root: Path) -> dict[str, Any]:
