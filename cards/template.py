@@ -51,6 +51,11 @@ def kept(text: str, shown: object) -> dict[str, str]:
     return found
 
 
+def sections(card: Path) -> dict[str, str]:
+    """`kept` of the card that lies there."""
+    return kept(read(card), card)
+
+
 def refuse_foreign(card: Path, advice: str = "move it elsewhere") -> None:
     """Raise `DmaskError` where a README.md lies that is no card of ours, which has sections to keep."""
     text = read(card)
@@ -78,18 +83,18 @@ def fill(template: str, data: Any, old: Sequence[tuple[object, str]], **values: 
     """
     from huggingface_hub.repocard import RepoCard
 
-    sections = {name: text for shown, card in old for name, text in kept(card, shown).items()}
+    written = {name: text for shown, card in old for name, text in kept(card, shown).items()}
     used: set[str] = set()
 
     def keep(section: str) -> str:
         used.add(section)
-        return f"<!-- keep {section} -->{sections.get(section, chr(10))}<!-- /keep -->"
+        return f"<!-- keep {section} -->{written.get(section, chr(10))}<!-- /keep -->"
 
     folder = Path(__file__).parent
     values["papers"] = (folder / "papers.bib").read_text(encoding="utf-8").strip()
     text = (folder / f"{template}.md").read_text(encoding="utf-8")
     card = RepoCard.from_template(data, template_str=text, keep=keep, md=md, code=code, **values)
-    added = "".join(f"\n{keep(section)}\n" for section in sections if section not in used)
+    added = "".join(f"\n{keep(section)}\n" for section in written if section not in used)
     return str(card).rstrip("\n") + "\n" + added
 
 

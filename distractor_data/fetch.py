@@ -148,7 +148,7 @@ def stage(repository: Repository, there: Tree, root: Path, names: list[str], sum
             raise DmaskError(f"{prefix}/{name} of {repository.name} is not what its checksums.json states (SHA-256)")
 
 
-def settle(root: Path, names: list[str]) -> None:
+def unstage(root: Path, names: list[str]) -> None:
     """Move what was staged to its place, checksums last."""
     order = {name: number for number, name in enumerate(schema.DESCRIPTIONS, 1)}
     for name in sorted(names, key=lambda name: (order.get(name, 0), name)):

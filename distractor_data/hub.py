@@ -21,10 +21,10 @@ from distractor_data.fetch import (
     get,
     prefix_of,
     refuse_large,
-    settle,
     spec_of,
     stage,
     sums_of,
+    unstage,
 )
 from distractor_data.patience import Busy, hub_errors
 from distractor_data.pull import pull
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fetch", "publisher", "pull", "push", "stream"]
 
-PACE = (
-    120.0  # seconds between two pushes of a run that goes on: the Hub takes 128 commits an hour from all of a user's
-)
+PACE = 120.0  # seconds between two pushes of a run: all runs of a user have 128 commits an hour
 
 
 def push(
@@ -100,8 +98,7 @@ def push(
 def _found(directory: Path, name: str | None, only: Path | None) -> list[Part]:
     """What the folder has to push: whole, verified, and in files of its own."""
     from cards.dataset import parts, write_sheet
-    from cards.template import kept
-    from cards.template import read as card_in
+    from cards.template import sections
 
     if directory.exists() and not directory.is_dir():
         raise DmaskError(f"{directory} is a file; give the folder that `dmask generate` wrote")
@@ -110,7 +107,7 @@ def _found(directory: Path, name: str | None, only: Path | None) -> list[Part]:
         hint = f"the folder comes first: `dmask push {DEFAULT_DIR} {directory}`, or "
         hint = hint if name is None and not directory.exists() else ""
         raise DmaskError(f"{directory} holds no dataset; {hint}make one with `dmask generate --out {directory}`")
-    kept(card_in(card := untrusted.inside(directory, CARD)), card)
+    sections(untrusted.inside(directory, CARD))
     for part in found:
         layout.files(part.root)
         if part.record["mask"].get("complete") is False:
@@ -234,7 +231,7 @@ def _go_on(repository: Repository, root: Path, spec: Spec) -> None:
     names = [path for path in (schema.DMASK, schema.INFO) if not (root / path).exists()]
     names += [schema.episodes_file(number) for number in missing]
     stage(repository, there, root, names, sums)
-    settle(root, names)
+    unstage(root, names)
     storage.write_json(root / schema.CHECKSUMS, sums | untrusted.checksums(root))
     storage.release(root, missing)
     last = made - 1
@@ -242,7 +239,7 @@ def _go_on(repository: Repository, root: Path, spec: Spec) -> None:
         room = storage.episodes_per_shard(spec) - len(storage.read_episodes(root, last))
         if room > 0:  # it will be filled up
             stage(repository, there, root, [schema.data_file(last)], sums)
-            settle(root, [schema.data_file(last)])
+            unstage(root, [schema.data_file(last)])
 
 
 def fetch(name: str, env: str | None, split: str, revision: str | None = None) -> Path:

@@ -22,10 +22,10 @@ from distractor_data.fetch import (
     described,
     files_of,
     prefix_of,
-    settle,
     spec_of,
     stage,
     sums_of,
+    unstage,
     whole,
 )
 from distractor_data.patience import hub_errors
@@ -82,7 +82,7 @@ def pull(
         for part in wanted:
             stage(repository, there, part.root, part.missing, part.sums)
         for part in wanted:
-            settle(part.root, part.missing)
+            unstage(part.root, part.missing)
             for path in [*part.gone, *([storage.PARTS, storage.RELEASED] if overwrite else [])]:
                 storage.remove(part.root / path)
             storage.write_json(part.root / ORIGIN, {"repository": name, "revision": repository.revision})
@@ -175,6 +175,8 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
 
     Raises where a README.md that is no card of a dataset would be lost.
     """
+    from huggingface_hub.errors import HfHubHTTPError
+
     from cards.template import refuse_foreign, stated_license
 
     file = untrusted.inside(directory, CARD)
@@ -182,7 +184,7 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
     published = card_of(repository, there)
     known = [published]
     for commit in {origin(root, repository.name) for root in roots} - {None, repository.revision}:
-        if mine not in known:
+        with suppress(HfHubHTTPError):  # where its history was rewritten
             known.append(card_of(then := repository.at(str(commit)), then.files()))
     if mine and mine not in known:
         refuse_foreign(file, _ADVICE)

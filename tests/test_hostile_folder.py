@@ -196,6 +196,19 @@ def test_a_newer_commit_replaces_what_was_pulled_and_not_what_was_written(
     assert "hopper-hop" in card
 
 
+def test_a_commit_that_is_gone_from_the_repository_is_no_hindrance(
+    hub: HubServer, one: Path, mine: Path, refusal: Callable[..., str]
+) -> None:
+    lay(hub, one)
+    storage.write_json(mine / PART / ".origin.json", {"repository": "org/name", "revision": "0" * 40})
+    good = (mine / SHARD).read_bytes()
+    (mine / SHARD).unlink()
+    toolkit.pull("org/name", mine)
+    assert (mine / SHARD).read_bytes() == good
+    storage.write_json(mine / PART / ".origin.json", {"repository": "org/name", "revision": "../x"})
+    assert ".origin.json" in refusal("pull", "org/name", str(mine))
+
+
 def test_another_run_that_writes_to_the_folder_is_not_disturbed(
     hub: HubServer, one: Path, mine: Path, refusal: Callable[..., str]
 ) -> None:
