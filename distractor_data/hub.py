@@ -172,9 +172,8 @@ def _go_on(repository: Repository, directory: Path, root: Path, spec: Spec) -> N
     described = [path for path in (schema.DMASK, schema.INFO) if not (root / path).exists()]
     for path in [*described, *(schema.episodes_file(number) for number in missing)]:
         repository.download(f"{prefix}/{path}", directory)
-    sums = storage.read_json(repository.download(f"{prefix}/{schema.CHECKSUMS}"))
-    here = storage.read_json(root / schema.CHECKSUMS) if (root / schema.CHECKSUMS).exists() else {}
-    storage.write_json(root / schema.CHECKSUMS, sums | here)
+    theirs = storage.published_sums(repository.download(f"{prefix}/{schema.CHECKSUMS}").parent.parent)
+    storage.learn(root, theirs | {name: known for name, (known, *_) in storage.read_sums(root).items() if known})
     storage.release(root, missing)
     last = made - 1
     if spec.episodes > meta.read_spec(root).episodes and last in storage.released(root):

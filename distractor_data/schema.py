@@ -46,6 +46,8 @@ STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
 DMASK = "meta/dmask.json"
 CHECKSUMS = "meta/checksums.json"
+HISTOGRAM = "meta/mask_quality.png"
+SHEET = "meta/contact_sheet.png"
 CHUNK_SIZE = 1000  # files a chunk folder holds at most, as LeRobot counts
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -83,6 +85,12 @@ def arrow_schema(state_size: int, action_size: int, images: tuple[str, ...] = (I
         features[name] = {"dtype": dtype, "_type": "Value"}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return pa.schema(fields, metadata=metadata)
+
+
+def like(given: pa.Schema) -> pa.Schema:
+    """`arrow_schema` with the columns of another that was read: what is written by it has the same bytes, always."""
+    sizes = [given.field(name).type.list_size for name in VECTOR_COLUMNS]
+    return arrow_schema(sizes[0], sizes[1], tuple(name for name in IMAGE_COLUMNS if name in given.names))
 
 
 def lerobot_features(schema: pa.Schema, image_size: tuple[int, int]) -> dict[str, Any]:

@@ -125,6 +125,14 @@ def print_verified(counts: dict[str, int]) -> None:
         console.print(f"{name}: {count} files as they were written", markup=False)
 
 
+def print_repaired(restored: dict[str, list[str]]) -> None:
+    """One line for each file that was restored."""
+    console = Console(soft_wrap=True, highlight=False)
+    for name, files in restored.items():
+        for file in files:
+            console.print(f"{name}: {file} restored", markup=False)
+
+
 def print_push(pushed: Push, dry_run: bool, line: str) -> None:
     """What was sent, where it is and the `line` that loads it; of a dry run, the files and the card."""
     console = Console(soft_wrap=True, highlight=False)
