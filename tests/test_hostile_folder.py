@@ -69,7 +69,7 @@ def a_folder(path: str) -> Callable[[Path], None]:
     return lay
 
 
-NO_FILE = "no regular file|neither a file nor a folder"
+NO_FILE = "no regular file|neither a file nor a folder|where a file belongs"
 FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a shard is a link": (link(SHARD), "link"),
     "statistics are a link to a private file": (link(f"{PART}/{schema.STATS}"), "link"),
