@@ -149,7 +149,6 @@ def test_a_test_split_that_cannot_be_read_is_an_error(tmp_path):
         moving_square.write(tmp_path / "d", split=split, episodes=3, steps=8)
     test = tmp_path / "d" / "walker-run" / "test"
     (test / schema.data_file(0)).unlink()
-    storage.write_json(test / schema.INFO, {"features": {}})
     with pytest.raises(DmaskError, match="test holds no finished shard"):
         train(Settings(str(tmp_path / "d"), method="lapo", **SMALL), str(tmp_path / "run"))
 
