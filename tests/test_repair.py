@@ -21,18 +21,18 @@ from hub_server import HubServer
 from safetensors.numpy import save_file
 
 from distractor_data import (
-    generate as generation,
-)
-from distractor_data import (
+    fetch,
     hub,
     meta,
     parts,
     policies,
-    remake,
     repair,
     rollout,
     schema,
     storage,
+)
+from distractor_data import (
+    generate as generation,
 )
 from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
@@ -238,7 +238,7 @@ def test_a_pulled_dataset_is_fetched_again(copy: Path, tmp_path: Path, hub: HubS
     pull_from("org/name", pulled)
     root = root_of(pulled)
     before = contents(root)
-    for seed, name in enumerate(sorted(set(before) - {remake.ORIGIN})):
+    for seed, name in enumerate(sorted(set(before) - {fetch.ORIGIN})):
         flip(root / name, random.Random(seed))
         with pytest.raises(DmaskError) as refused:
             meta.verify_all(pulled)
