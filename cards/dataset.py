@@ -267,8 +267,8 @@ def _pictures(found: list[Part]) -> list[dict[str, str]]:
     """One picture per config: of its first split that has one."""
     pictures = {}
     for part in sorted(found, key=lambda part: part.config != _default(found)):
-        if (part.root / "meta" / SHEET).exists() and part.config not in pictures:
-            path = f"{part.config}/{part.split}/meta/{SHEET}"
+        if (part.root / schema.SHEET).exists() and part.config not in pictures:
+            path = f"{part.config}/{part.split}/{schema.SHEET}"
             pictures[part.config] = {"config": part.config, "split": part.split, "path": path}
     return list(pictures.values())
 
@@ -310,12 +310,7 @@ def _mask_source(mask: dict[str, Any]) -> str:
 def _mask_commands(part: Part) -> list[str]:
     """The `dmask mask` line, where a model made the masks."""
     mask = part.record["mask"]
-    if "model" not in mask:
-        return []
-    words = ["dmask", "mask", "--env", part.config, "--split", part.split, "--model", str(mask["model"])]
-    for field in ("image_size", "prompt", "reprompt"):
-        words += [f"--{field.replace('_', '-')}", str(mask[field])] if mask.get(field) else []
-    return [shlex.join(words)]
+    return [dataset.mask_command(mask, part.config, part.split)] if "model" in mask else []
 
 
 def _type(column: str, feature: dict[str, Any]) -> str:
@@ -327,15 +322,21 @@ def _type(column: str, feature: dict[str, Any]) -> str:
     return feature["dtype"]
 
 
-def write_sheet(part: Part, frames: int = 8) -> None:
-    """Write the part's contact sheet into its `meta/`, of frames spread over its first shard, if that is newer."""
-    from distractor_data import report
-
-    first, sheet = part.root / schema.data_file(0), part.root / "meta" / SHEET
+def write_sheet(part: Part) -> None:
+    """Write the part's contact sheet into its `meta/`, if its first shard is newer."""
+    first, sheet = part.root / schema.data_file(0), part.root / schema.SHEET
     if not first.exists() or (sheet.exists() and sheet.stat().st_mtime_ns > first.stat().st_mtime_ns):
         return
+    with storage.recorded_write(part.root, schema.SHEET) as temporary:
+        draw_sheet(part.root, temporary)
+
+
+def draw_sheet(root: Path, path: Path, frames: int = 8) -> None:
+    """Draw a split's contact sheet into `path`, of frames spread over its first shard."""
+    from distractor_data import report
+
     columns = [schema.IMAGE, schema.MASK]
-    table = storage.read_frames(part.root, 0, columns)
+    table = storage.read_frames(root, 0, columns)
     table = table.take(np.unique(np.linspace(0, len(table) - 1, frames).round().astype(np.int64)))
     images, masks = (storage.decode_images(table[column]) for column in columns)
-    report.contact_sheet(images, masks, sheet, columns=frames)
+    report.contact_sheet(images, masks, path, columns=frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -95,6 +96,7 @@ def load(
         from distractor_data import hub
 
         root, shard_file = hub.stream(_repository(source), env, split, revision)
+        refuse_half_masked(root)
         return Episodes(root, shard_file)
     return Episodes(locate(source, env, split, revision))
 
@@ -104,15 +106,37 @@ def locate(
 ) -> Path:
     """The local folder of one config and split, fetched from the Hub where `source` is a repository.
 
-    Without `frames` only what describes them is fetched: `meta/`.
+    Without `frames` only what describes them is fetched: `meta/`. Raises `DmaskError` where a run that gives it a
+    model's masks was broken off.
     """
     if Path(source).is_dir():
-        return choose(source, env, split)
-    from distractor_data import hub
+        root = choose(source, env, split)
+    else:
+        from distractor_data import hub
 
-    if frames:
-        return hub.fetch(_repository(source), env, split, revision)
-    return hub.stream(_repository(source), env, split, revision)[0]
+        name = _repository(source)
+        root = hub.fetch(name, env, split, revision) if frames else hub.stream(name, env, split, revision)[0]
+    refuse_half_masked(root)
+    return root
+
+
+def refuse_half_masked(root: Path) -> None:
+    """Raise `DmaskError` where a part of the shards has a model's masks and the others the simulator's."""
+    record = storage.read_json(root / schema.DMASK) if (root / schema.DMASK).exists() else {}
+    mask = record.get("mask", {})
+    if mask.get("complete") is False:
+        raise DmaskError(
+            f"{root} has masks of {mask['source']} on a part of its shards; go on with "
+            f"`{mask_command(mask, root.parts[-2], root.parts[-1], root.parents[1])}`"
+        )
+
+
+def mask_command(mask: dict[str, Any], config: str, split: str, directory: str | Path = "") -> str:
+    """The `dmask mask` line that makes the masks that `meta/dmask.json` tells of."""
+    words = ["dmask", "mask", *([str(directory)] if directory else []), "--env", config, "--split", split]
+    for field in ("model", "image_size", "prompt", "reprompt", "precision"):
+        words += [f"--{field.replace('_', '-')}", str(mask[field])] if mask.get(field) else []
+    return shlex.join(words)
 
 
 def shard_records(root: Path, frames: bool = True, cached: str | Path | None = None) -> list[pa.Table]:

@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distractor_data import layout, schema, storage, untrusted
+from distractor_data import layout, schema, storage, sums, untrusted
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.repository import CARD, Repository, api_of, same, sha256
 from distractor_data.spec import Spec, full_name
-from distractor_data.untrusted.values import BYTES
+from distractor_data.sums import Sum
+from distractor_data.untrusted.values import BYTES, matching, record, text
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
-STAGING = ".pull"  # in a root: what was fetched and is not in its place yet
+ORIGIN = ".origin.json"  # in a root: the repository and the commit that it was pulled from
+_ORIGIN = record({"repository": text, "revision": matching("[0-9a-f]{40}", "a commit")})
 _CARD_BYTES = 1_000_000
 _OTHER_BYTES = 64 << 20  # what another file has at most, of those that only describe
 Tree = Mapping[str, "RepoFile"]
@@ -49,6 +51,12 @@ def choose(there: Iterable[str], name: str, env: str | None, split: str | None) 
     if not chosen:
         raise DmaskError(f"{name} has no split {split!r} of {config}")
     return chosen
+
+
+def origin(root: Path) -> dict[str, str] | None:
+    """The `repository` and the commit (`revision`) that a root was pulled from; None where it was not."""
+    file = untrusted.inside(root, ORIGIN)
+    return untrusted.read_json(file, _ORIGIN) if file.exists() else None
 
 
 def prefix_of(root: Path) -> str:
@@ -136,23 +144,26 @@ def whole(file: Path, entry: RepoFile, known: Mapping[str, Any] | None) -> bool:
     return same(file, entry) and (entry.lfs is not None or known is None or sha256(file) == known["sha256"])
 
 
-def stage(repository: Repository, there: Tree, root: Path, names: list[str], sums: Sums) -> None:
+def stage(repository: Repository, there: Tree, root: Path, names: list[str], known: Sums) -> None:
     """Fetch files of a config and split into a hidden folder in their root, where a broken fetch goes on."""
-    place, prefix = untrusted.folder(root, STAGING), prefix_of(root)
+    place, prefix = untrusted.folder(root, storage.FETCHED), prefix_of(root)
     if place.exists():
         untrusted.plain(place)
     get(repository, there, [f"{prefix}/{name}" for name in names], place)
     for name in names:
-        if not whole(file := untrusted.inside(place, f"{prefix}/{name}"), there[f"{prefix}/{name}"], sums.get(name)):
+        if not whole(file := untrusted.inside(place, f"{prefix}/{name}"), there[f"{prefix}/{name}"], known.get(name)):
             file.unlink()
             raise DmaskError(f"{prefix}/{name} of {repository.name} is not what its checksums.json states (SHA-256)")
 
 
-def unstage(root: Path, names: list[str]) -> None:
+def unstage(root: Path, names: list[str], known: Sums) -> None:
     """Move what was staged to its place, checksums last."""
     order = {name: number for number, name in enumerate(schema.DESCRIPTIONS, 1)}
-    for name in sorted(names, key=lambda name: (order.get(name, 0), name)):
-        target = untrusted.inside(root, name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(untrusted.inside(root, f"{STAGING}/{prefix_of(root)}/{name}"), target)
-    storage.remove(root / STAGING)
+    staged = {name: untrusted.inside(root, f"{storage.FETCHED}/{prefix_of(root)}/{name}") for name in names}
+    coming = {name: Sum(**known[name]) if name in known else sums.of(file) for name, file in staged.items()}
+    with storage.recorded_moves(root, coming):
+        for name in sorted(names, key=lambda name: (order.get(name, 0), name)):
+            target = untrusted.inside(root, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged[name], target)
+    storage.remove(root / storage.FETCHED)

@@ -30,6 +30,7 @@ from distractor_data.patience import Busy, hub_errors
 from distractor_data.pull import pull
 from distractor_data.repository import CARD, Plan, Push, Repository, api_of, connect, read
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
+from distractor_data.sums import Sum
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -231,15 +232,16 @@ def _go_on(repository: Repository, root: Path, spec: Spec) -> None:
     names = [path for path in (schema.DMASK, schema.INFO) if not (root / path).exists()]
     names += [schema.episodes_file(number) for number in missing]
     stage(repository, there, root, names, sums)
-    unstage(root, names)
-    storage.write_json(root / schema.CHECKSUMS, sums | untrusted.checksums(root))
+    unstage(root, names, sums)
+    mine = {name: known for name, (known, *_) in storage.read_sums(root).items() if known}
+    storage.learn(root, {name: Sum(**known) for name, known in sums.items()} | mine)
     storage.release(root, missing)
     last = made - 1
     if spec.episodes > meta.read_spec(root).episodes and last in storage.released(root):
         room = storage.episodes_per_shard(spec) - len(storage.read_episodes(root, last))
         if room > 0:  # it will be filled up
             stage(repository, there, root, [schema.data_file(last)], sums)
-            unstage(root, [schema.data_file(last)])
+            unstage(root, [schema.data_file(last)], sums)
 
 
 def fetch(name: str, env: str | None, split: str, revision: str | None = None) -> Path:

@@ -5,7 +5,9 @@ All but the record are derived from the shards that are there, so they can be wr
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
+import io
 import platform
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from distractor_data import policies, schema, storage, untrusted
+from distractor_data import policies, schema, storage, sums, untrusted
 from distractor_data.errors import DmaskError
-from distractor_data.spec import Spec
+from distractor_data.spec import SPLITS, Spec
 
+COPY = ".dmask.json"  # of the record
+DESCRIBED = (schema.DMASK, schema.INFO, schema.STATS, schema.TASKS, schema.CHECKSUMS)
+MEND = "mend it with `dmask verify --repair`"
 _PACKAGES = (
     "dmask",
     "mujoco",
@@ -36,8 +41,8 @@ def write_record(root: Path, spec: Spec, fps: int, renderer: str = "") -> None:
 
     `renderer` names what drew the frames, several of them with "; " between; empty where it isn't known.
     """
-    storage.write_json(
-        root / schema.DMASK,
+    save_record(
+        root,
         {
             "spec": spec.to_json(),
             "fps": fps,
@@ -46,6 +51,13 @@ def write_record(root: Path, spec: Spec, fps: int, renderer: str = "") -> None:
             "versions": versions() | ({"renderer": renderer} if renderer else {}),
         },
     )
+
+
+def save_record(root: Path, record: dict[str, Any]) -> None:
+    """Write the record and its copy: the one file that can't be made again from what the others say."""
+    for name in (COPY, schema.DMASK):
+        with storage.recorded_write(root, name) as temporary:
+            temporary.write_text(storage.json_text(record))
 
 
 def versions() -> dict[str, str]:
@@ -59,99 +71,122 @@ def read_record(root: Path) -> dict[str, Any]:
     return untrusted.dmask(root)
 
 
+def has_record(root: Path) -> bool:
+    """Whether the folder holds a split, be its record damaged or lost."""
+    if (root / schema.DMASK).exists():
+        return True
+    return None not in storage.read_sums(root).get(schema.DMASK, [None])
+
+
 def read_spec(root: Path) -> Spec:
     """The spec that a split was made by."""
     return Spec.from_json(read_record(root)["spec"])
 
 
 def refresh(root: Path) -> None:
-    """Write info, stats, tasks and checksums anew from the shards that are there.
+    """Write info, stats, tasks and checksums anew from the shards that are there and from their writes' checksums.
 
-    A file's checksum is taken once: one whose size and time of change are as recorded is not read again.
+    Raises `DmaskError` where a shard has none: hashing what lies there would bless damage.
     """
+    for name, content in derived(root).items():
+        with storage.recorded_write(root, name) as temporary:
+            temporary.write_bytes(content)
+
+
+def derived(root: Path) -> dict[str, bytes]:
+    """The files that follow from the record and the shards: path from the root → content; none without a shard."""
     record = read_record(root)
     numbers = storage.shards(root)
     if not numbers:
-        return
+        return {}
     episodes = storage.read_episodes(root)
     here = [root / schema.data_file(number) for number in numbers if number not in storage.released(root)]
     spec = Spec.from_json(record["spec"])
     total = len(episodes)
+    info = {
+        "codebase_version": "v3.0",
+        "robot_type": spec.env.split("-")[0],
+        "total_episodes": total,
+        "total_frames": int(np.sum(episodes["length"].to_numpy())),
+        "total_tasks": 1,
+        "chunks_size": schema.CHUNK_SIZE,
+        "data_files_size_in_mb": max(1, storage.SHARD_FRAMES * 6 // 1000),
+        "video_files_size_in_mb": 0,
+        "fps": record["fps"],
+        "splits": {spec.split: f"0:{total}"},
+        "data_path": schema.DATA_PATH,
+        "video_path": None,
+        "features": _features(here[0], spec) if here else untrusted.info(root)["features"],
+    }
+    tasks = io.BytesIO()
     task = episodes["tasks"][0].as_py()[0]
-    storage.write_json(
-        root / schema.INFO,
-        {
-            "codebase_version": "v3.0",
-            "robot_type": spec.env.split("-")[0],
-            "total_episodes": total,
-            "total_frames": int(np.sum(episodes["length"].to_numpy())),
-            "total_tasks": 1,
-            "chunks_size": schema.CHUNK_SIZE,
-            "data_files_size_in_mb": max(1, storage.SHARD_FRAMES * 6 // 1000),
-            "video_files_size_in_mb": 0,
-            "fps": record["fps"],
-            "splits": {spec.split: f"0:{total}"},
-            "data_path": schema.DATA_PATH,
-            "video_path": None,
-            "features": _features(here[0], spec) if here else untrusted.info(root)["features"],
-        },
-    )
-    storage.write_json(root / schema.STATS, _aggregate(episodes))
-    with storage.atomic_write(root / schema.TASKS) as temporary:
-        pd.DataFrame({"task_index": [0]}, index=pd.Index([task], name="task")).to_parquet(temporary)
-    checksums = _read_checksums(root)
-    fresh = {}
-    for path in (path for number in numbers for path in (schema.data_file(number), schema.episodes_file(number))):
-        known = checksums.get(path)
-        if known and not (root / path).exists():
-            fresh[path] = known  # its frames lie on the Hub
-            continue
-        size = (root / path).stat().st_size
-        if (
-            known
-            and known["size"] == size
-            and (root / schema.CHECKSUMS).stat().st_mtime_ns > ((root / path).stat().st_mtime_ns)
-        ):
-            fresh[path] = known
-        else:
-            fresh[path] = {"sha256": storage.sha256(root / path), "size": size}
-    storage.write_json(root / schema.CHECKSUMS, fresh)
+    pd.DataFrame({"task_index": [0]}, index=pd.Index([task], name="task")).to_parquet(tasks)
+    return {
+        schema.INFO: storage.json_text(info).encode(),
+        schema.STATS: storage.json_text(_aggregate(episodes)).encode(),
+        schema.TASKS: tasks.getvalue(),
+        schema.CHECKSUMS: storage.json_text(_checksums(root, numbers)).encode(),
+    }
 
 
 def _features(frames: Path, spec: Spec) -> dict[str, Any]:
     return schema.lerobot_features(untrusted.parquet(frames).schema_arrow, (spec.image_size, spec.image_size))
 
 
-def _read_checksums(root: Path) -> dict[str, dict[str, Any]]:
-    return untrusted.checksums(root)
+def _checksums(root: Path, numbers: list[int]) -> dict[str, dict[str, Any]]:
+    """What `meta/checksums.json` says. While a file is being written again, it is what it was."""
+    known, found = storage.read_sums(root), {}
+    for name in (file(number) for number in numbers for file in (schema.data_file, schema.episodes_file)):
+        first = known.get(name, [None])[0]
+        if first is None:
+            raise DmaskError(f"{root / name} has no checksum of the write that made it; {MEND}")
+        found[name] = dataclasses.asdict(first)
+    return found
 
 
 def verify(root: Path) -> int:
-    """Compare every shard with its checksum and count the files. Raises `DmaskError` naming the first bad one."""
-    checksums = _read_checksums(root)
-    expected = {
-        path for number in storage.shards(root) for path in (schema.data_file(number), schema.episodes_file(number))
-    }
-    if not checksums or not expected <= set(checksums):
+    """Compare every file with its checksum and count those of the shards. Raises `DmaskError` naming what differs."""
+    refuse_damaged(root)
+    checksums = storage.published_sums(root)
+    files = [file(k) for k in storage.shards(root) for file in (schema.data_file, schema.episodes_file)]
+    if not checksums or not set(files) <= set(checksums):
         raise DmaskError(f"{root}: checksums are missing; run the `dmask generate` that made it again")
-    for file, fault in damaged(root).items():
-        raise DmaskError(f"{file} {fault}; generate or pull it again")
     return len(checksums)
 
 
+def refuse_damaged(root: Path) -> None:
+    """Raise `DmaskError` where a file is not as it was written: what is made from it would hide the damage."""
+    found = damaged(root)
+    for file, fault in found.items():
+        more = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
+        raise DmaskError(f"{file} {fault}{more}; {MEND}")
+
+
 def damaged(root: Path) -> dict[Path, str]:
-    """Every file of frames or records that is not as its checksum says, and in what way."""
-    found = {}
-    elsewhere = {schema.data_file(number) for number in storage.released(root)}
-    for path, known in _read_checksums(root).items():
-        if path in elsewhere:
-            continue
-        file = untrusted.inside(root, path)
-        if not file.exists():
-            found[file] = "is missing"
-        elif storage.sha256(file) != known["sha256"]:
-            found[file] = "has changed since it was written (SHA-256 differs)"
-    return found
+    """Every file that is not as the write that made it left it, and in what way."""
+    while True:
+        listed, known = _known(root)
+        found = {} if listed else {root / storage.SUMS: "is damaged"}
+        for name, values in known.items():
+            file = untrusted.inside(root, name)
+            if not file.exists():
+                if None not in values and not name.startswith(storage.PARTS):  # a part is in its shard
+                    found[file] = "is missing"
+            elif sums.of(file) not in values:
+                found[file] = "has changed since it was written (SHA-256 differs)"
+        if root / storage.RELEASED not in found:
+            for number in storage.released(root):
+                found.pop(root / schema.data_file(number), None)
+        if not found or (listed, known) == _known(root):  # else a run wrote meanwhile
+            return found
+
+
+def _known(root: Path) -> tuple[bool, sums.Sums]:
+    """Whether the list of checksums can be read, and what it says, or what is published of it."""
+    try:
+        return True, storage.read_sums(root)
+    except DmaskError:
+        return False, {name: [value] for name, value in storage.published_sums(root).items()}
 
 
 def _aggregate(episodes: pa.Table) -> dict[str, dict[str, Any]]:
@@ -173,9 +208,15 @@ def _aggregate(episodes: pa.Table) -> dict[str, dict[str, Any]]:
     return stats
 
 
+def roots(directory: str | Path) -> list[Path]:
+    """Every config and split of a dataset, be files of it missing. Raises `DmaskError` where there is none."""
+    marks = (schema.DMASK, schema.CHECKSUMS, storage.SUMS)
+    found = {root for name in marks for root in untrusted.splits(directory, name) if root.name in SPLITS}
+    if not found:
+        raise DmaskError(f"{directory} holds no dataset; give the folder that `dmask generate` wrote")
+    return sorted(found)
+
+
 def verify_all(directory: str | Path) -> dict[str, int]:
     """`verify` every config and split of a dataset: their names and numbers of files."""
-    roots = untrusted.splits(directory, schema.DMASK)
-    if not roots:
-        raise DmaskError(f"{directory} holds no dataset; give the folder that `dmask generate` wrote")
-    return {"/".join(root.parts[-2:]): verify(root) for root in roots}
+    return {"/".join(root.parts[-2:]): verify(root) for root in roots(directory)}

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distractor_data import dataset, layout, schema, storage, untrusted
+from distractor_data import dataset, layout, meta, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.fetch import (
-    STAGING,
+    ORIGIN,
     Sums,
     Tree,
     at_commit,
@@ -21,6 +21,7 @@ from distractor_data.fetch import (
     choose,
     described,
     files_of,
+    origin,
     prefix_of,
     spec_of,
     stage,
@@ -30,10 +31,8 @@ from distractor_data.fetch import (
 )
 from distractor_data.patience import hub_errors
 from distractor_data.repository import CARD, Repository, named, sha256
-from distractor_data.untrusted import values
+from distractor_data.sums import Sum
 
-ORIGIN = ".origin.json"  # in a root: the repository and the commit that it was pulled from
-_ORIGIN = values.record({"repository": values.text, "revision": values.matching("[0-9a-f]{40}", "a commit")})
 _ADVICE = "choose another folder, or replace it with --overwrite"
 
 
@@ -82,9 +81,9 @@ def pull(
         for part in wanted:
             stage(repository, there, part.root, part.missing, part.sums)
         for part in wanted:
-            unstage(part.root, part.missing)
-            for path in [*part.gone, *([storage.PARTS, storage.RELEASED] if overwrite else [])]:
-                storage.remove(part.root / path)
+            unstage(part.root, part.missing, part.sums)
+            storage.learn(part.root, {name: Sum(**known) for name, known in part.sums.items()})
+            storage.forget(part.root, part.gone)
             storage.write_json(part.root / ORIGIN, {"repository": name, "revision": repository.revision})
         _write_card(directory, card)
     return {prefix_of(part.root): len(part.sums) for part in wanted}
@@ -121,7 +120,11 @@ def _wanted(repository: Repository, there: Tree, root: Path, overwrite: bool) ->
             shown = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
             raise DmaskError(f"{root} holds what {repository.name} does not, and would lose it: {shown}; {_ADVICE}")
     missing = [name for name in theirs if name not in here or not whole(root / name, theirs[name], sums.get(name))]
-    return _Wanted(root, sums, missing, [name for name in here if name not in theirs])
+    gone = [name for name in here if name not in theirs]
+    gone += [meta.COPY] if schema.DMASK in missing else []
+    if overwrite:
+        gone += [storage.RELEASED, *(f"{storage.PARTS}/{part.name}" for part in (root / storage.PARTS).glob("*"))]
+    return _Wanted(root, sums, missing, gone)
 
 
 def _lost(repository: Repository, root: Path, here: list[str], mask: dict[str, Any], sums: Sums) -> list[str]:
@@ -139,10 +142,9 @@ def _lost(repository: Repository, root: Path, here: list[str], mask: dict[str, A
     return lost
 
 
-def origin(root: Path, name: str) -> str | None:
+def _commit(root: Path, name: str) -> str | None:
     """The commit of the repository `name` that a root was pulled from; None where it was not."""
-    file = untrusted.inside(root, ORIGIN)
-    found = untrusted.read_json(file, _ORIGIN) if file.exists() else {}
+    found = origin(root) or {}
     return found["revision"] if found.get("repository") == name else None
 
 
@@ -150,7 +152,7 @@ def _before(repository: Repository, root: Path) -> tuple[Sums, dict[str, Any] | 
     """Checksums and source of the masks, of the commit of the same repository that a root was pulled from."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    commit, prefix = origin(root, repository.name), prefix_of(root)
+    commit, prefix = _commit(root, repository.name), prefix_of(root)
     if commit in (None, repository.revision):
         return {}, None
     try:
@@ -183,7 +185,7 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
     mine = file.read_bytes() if file.exists() and not overwrite else b""
     published = card_of(repository, there)
     known = [published]
-    for commit in {origin(root, repository.name) for root in roots} - {None, repository.revision}:
+    for commit in {_commit(root, repository.name) for root in roots} - {None, repository.revision}:
         with suppress(HfHubHTTPError):  # where its history was rewritten
             known.append(card_of(then := repository.at(str(commit)), then.files()))
     if mine and mine not in known:
@@ -211,7 +213,7 @@ def _refuse_full_disk(directory: Path, there: Tree, wanted: list[_Wanted]) -> No
     needed = 0
     for part in wanted:
         for path in (f"{prefix_of(part.root)}/{name}" for name in part.missing):
-            staged = untrusted.inside(untrusted.folder(part.root, STAGING), path)
+            staged = untrusted.inside(untrusted.folder(part.root, storage.FETCHED), path)
             needed += 0 if staged.exists() else there[path].size
     free = shutil.disk_usage(directory).free
     if needed > free:

@@ -88,6 +88,12 @@ def arrow_schema(state_size: int, action_size: int, images: tuple[str, ...] = (I
     return pa.schema(fields, metadata=metadata)
 
 
+def like(given: pa.Schema) -> pa.Schema:
+    """`arrow_schema` with the columns of another that was read: what is written by it has the same bytes, always."""
+    sizes = [given.field(name).type.list_size for name in VECTOR_COLUMNS]
+    return arrow_schema(sizes[0], sizes[1], tuple(name for name in IMAGE_COLUMNS if name in given.names))
+
+
 def lerobot_features(schema: pa.Schema, image_size: tuple[int, int]) -> dict[str, Any]:
     """The `features` of LeRobot's `info.json` for an `arrow_schema`. `image_size` is (height, width)."""
     features: dict[str, Any] = {}

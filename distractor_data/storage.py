@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import io
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distractor_data import schema, untrusted
+from distractor_data import schema, sums, untrusted
 from distractor_data.errors import DmaskError
-from distractor_data.rollout import Episode
 from distractor_data.spec import Spec
+from distractor_data.sums import Sum, Sums
 from distractor_data.untrusted import images
 
 SHARD_FRAMES = 50_000  # about 300 MB at 64×64; LeRobot and the Hub want files of some hundred MB
 ROW_GROUP = 250  # rows a reader must fetch to see one; an episode never shares a row group with another
+SUMS = ".sums.json"  # of all files here; hidden, because it is of this folder alone
+SUMS_LOCK = ".sums.lock"
 RELEASED = ".released.json"  # numbers of the shards whose frames lie on the Hub alone
+SCRATCH = ".repair"  # what is made anew until it takes its place
 PARTS = ".parts"  # episodes not yet in a shard; the folder is hidden from readers by its name
+FETCHED = ".pull"  # what comes from the Hub and is not in its place yet
+
+# Every path, relative to a split's root, at which something of ours may lie.
+LAYOUT = re.compile(
+    r"(data|meta/episodes)/chunk-\d{3,}/file-\d{3,}\.parquet|meta/(info|stats|dmask|checksums)\.json|meta/tasks\.parquet"
+    r"|meta/(mask_quality|contact_sheet)\.png|\.(dmask|released|origin)\.json|\.parts/episode-\d{6,}\.parquet"
+)
 
 
 def episodes_per_shard(spec: Spec) -> int:
@@ -68,7 +77,7 @@ def lock(root: Path, option: str = "--out") -> Iterator[None]:
     Also where the folder holds a link, through which something else would be written.
     """
     untrusted.plain(root)
-    with open(os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "rb") as file:
+    with _opened(root / ".lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -76,10 +85,20 @@ def lock(root: Path, option: str = "--out") -> Iterator[None]:
         yield
 
 
+def _opened(path: Path) -> BinaryIO:
+    """A file to lock; no link is followed to it."""
+    return open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "rb")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
+        temporary.write_text(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON as it stands in our files."""
+    return json.dumps(value, indent=2) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -87,43 +106,123 @@ def read_json(path: Path) -> Any:
     return untrusted.read_json(path)
 
 
-def _write_parquet(path: Path, groups: Iterable[pa.Table], schema_: pa.Schema) -> None:
-    """Write tables one after the other. Image bytes are already compressed, so only the rest is."""
+# --- files with a checksum -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def recorded_write(root: Path, name: str) -> Iterator[Path]:
+    """`atomic_write` of `root / name`, whose checksum is noted before the file takes its name.
+
+    Only this makes checksums. Killed between the two, `.sums.json` lists what was there and what was to come.
+    """
+    with atomic_write(root / name) as temporary:
+        yield temporary
+        written = sums.of(temporary)
+        with change_sums(root) as known:
+            known[name] = [*known.get(name, [None]), written]
+    with change_sums(root) as known:
+        known[name] = [written]
+
+
+@contextlib.contextmanager
+def change_sums(root: Path) -> Iterator[Sums]:
+    """The checksums of a split, to be changed by one thread of one process at a time."""
+    with _opened(root / SUMS_LOCK) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        known = read_sums(root)
+        before = {name: list(values) for name, values in known.items()}
+        yield known
+        if known != before or not (root / SUMS).exists():
+            with atomic_write(root / SUMS) as temporary:
+                temporary.write_text(sums.render(known))
+
+
+def read_sums(root: Path) -> Sums:
+    """What each file of a split may be. Raises `DmaskError` where the list itself is damaged.
+
+    A split that was fetched, or made by an older version, has the published checksums of its shards alone.
+    """
+    path = untrusted.inside(root, SUMS)
+    if not path.exists():
+        return {name: [known] for name, known in published_sums(root).items()}
+    try:
+        with untrusted.opened(path) as file:
+            known = sums.parse(file.read().decode())
+        if all(LAYOUT.fullmatch(name) for name in known):
+            return known
+    except ValueError:
+        pass
+    raise DmaskError(f"{path} is damaged; mend it with `dmask verify --repair`")
+
+
+def published_sums(root: Path) -> dict[str, Sum]:
+    """`meta/checksums.json`: those of the shards, none where it is missing."""
+    return {name: Sum(**known) for name, known in untrusted.checksums(root).items()}
+
+
+def settle(root: Path) -> None:
+    """What a killed run left becomes definite: its temporary files go, and what it was writing is old or new.
+
+    To be called with the lock, before anything is written.
+    """
+    for leftover in root.rglob(".*.tmp"):
+        leftover.unlink()
+    with change_sums(root) as known:
+        for name, values in list(known.items()):
+            file = root / name
+            now = sums.of(file) if len(values) > 1 and file.exists() else None
+            if name.startswith(PARTS) and not file.exists():
+                del known[name]  # it is in its shard
+            elif len(values) > 1 and now in values:
+                known[name] = [now]
+            if known.get(name) == [None]:
+                del known[name]
+
+
+@contextlib.contextmanager
+def recorded_moves(root: Path, coming: Mapping[str, Sum]) -> Iterator[None]:
+    """As `recorded_write`, for files that the body moves to their places and whose checksums are known."""
+    with change_sums(root) as known:
+        known |= {name: [*known.get(name, [None]), value] for name, value in coming.items()}
+    yield
+    learn(root, coming)
+
+
+def learn(root: Path, known: Mapping[str, Sum]) -> None:
+    """Take over checksums that others noted when they wrote the files: those of the Hub."""
+    with change_sums(root) as mine:
+        mine |= {name: [value] for name, value in known.items()}
+
+
+def forget(root: Path, names: Iterable[str]) -> None:
+    """Delete files that are no longer wanted, and their checksums."""
+    with change_sums(root) as known:
+        for name in names:
+            (root / name).unlink(missing_ok=True)
+            known.pop(name, None)
+
+
+def write_parquet(root: Path, name: str, groups: Iterable[pa.Table], schema_: pa.Schema) -> None:
+    """Write tables one after the other. Image bytes are already compressed, so only the rest is.
+
+    Pages carry a checksum each, which tells the damaged episodes of a damaged file from the others.
+    """
     images = [field.name for field in schema_ if field.name in schema.IMAGE_COLUMNS]
     plain = [field.name for field in schema_ if field.name not in images]
     compression = {f"{name}.bytes": "NONE" for name in images} | {f"{name}.path": "NONE" for name in images}
-    for name in plain:
-        nested = pa.types.is_nested(schema_.field(name).type)
-        compression[f"{name}.list.element" if nested else name] = "ZSTD"
+    for column in plain:
+        nested = pa.types.is_nested(schema_.field(column).type)
+        compression[f"{column}.list.element" if nested else column] = "ZSTD"
+    options: dict[str, Any] = {"write_page_index": True, "write_page_checksum": True}
     with (
-        atomic_write(path) as temporary,
-        pq.ParquetWriter(
-            temporary, schema_, compression=compression, use_dictionary=plain, write_page_index=True
-        ) as writer,
+        recorded_write(root, name) as temporary,
+        pq.ParquetWriter(temporary, schema_, compression=compression, use_dictionary=plain, **options) as writer,
     ):
         for group in groups:
             writer.write_table(group, row_group_size=ROW_GROUP)
 
 
 # --- images --------------------------------------------------------------------------------------------------
-
-
-def encode_image(image: np.ndarray) -> bytes:
-    """Lossless WebP of (H, W, 3) uint8."""
-    return _encode(image, format="WEBP", lossless=True, method=0, quality=0)
-
-
-def encode_mask(mask: np.ndarray) -> bytes:
-    """One-channel PNG, 0 or 255, of (H, W) bool."""
-    return _encode(mask.astype(np.uint8) * 255, format="PNG", compress_level=6)
-
-
-def _encode(array: np.ndarray, **options: Any) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, **options)
-    return buffer.getvalue()
 
 
 def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None) -> np.ndarray:
@@ -156,185 +255,22 @@ def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None
     return decoded
 
 
-# --- parts: one episode each, until their shard is full ------------------------------------------------------
-
-
-def part_file(root: Path, episode: int) -> Path:
-    """Where an episode waits for its shard."""
-    return root / _part_name(episode)
-
-
-def _part_name(episode: int) -> str:
-    return f"{PARTS}/episode-{episode:06d}.parquet"
-
-
-def write_part(root: Path, episode: Episode, fps: int) -> None:
-    """Store one episode, with its record in the file's metadata."""
-    _write_part(root, frames_table(episode, fps), episode.info | {"stats": frame_stats(episode)})
-
-
-def _write_part(root: Path, frames: pa.Table, record: dict[str, Any]) -> None:
-    frames = frames.replace_schema_metadata({**frames.schema.metadata, b"dmask": json.dumps(record).encode()})
-    _write_parquet(part_file(root, record["episode_index"]), [frames], frames.schema)
-
-
-def part_complete(root: Path, episode: int) -> bool:
-    """Whether an episode's part is there. Parts appear by rename, so one that is there is whole."""
-    return part_file(root, episode).exists()
-
-
-def part_length(root: Path, episode: int) -> int:
-    """Number of frames in a part."""
-    return untrusted.parquet(untrusted.inside(root, _part_name(episode))).metadata.num_rows
-
-
-def frames_table(episode: Episode, fps: int) -> pa.Table:
-    """An episode's rows. `index`, which counts through the whole split, is filled in by `assemble`."""
-    images: dict[str, list[bytes]] = {
-        schema.IMAGE: [encode_image(image) for image in episode.image],
-        schema.MASK: [encode_mask(mask) for mask in episode.mask],
-    }
-    if episode.mask_sim is not None:
-        images[schema.MASK_SIM] = [encode_mask(mask) for mask in episode.mask_sim]
-    if episode.image_clean is not None:
-        images[schema.IMAGE_CLEAN] = [encode_image(image) for image in episode.image_clean]
-    if episode.mask_clean is not None:
-        images[schema.MASK_CLEAN] = [encode_mask(mask) for mask in episode.mask_clean]
-    (length, state_size), action_size = episode.state.shape, episode.action.shape[1]
-    columns: dict[str, Any] = {
-        name: [{"bytes": blob, "path": None} for blob in blobs] for name, blobs in images.items()
-    }
-    for name, vectors in ((schema.STATE, episode.state), (schema.ACTION, episode.action)):
-        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    frame = np.arange(length)
-    columns |= {
-        schema.REWARD: episode.reward,
-        schema.DONE: episode.done,
-        schema.TIMESTAMP: (frame / fps).astype(np.float32),
-        schema.FRAME: frame,
-        schema.EPISODE: np.full(length, episode.info["episode_index"], np.int64),
-        schema.INDEX: frame,
-        schema.TASK: np.zeros(length, np.int64),
-    }
-    return pa.table(columns, schema=schema.arrow_schema(state_size, action_size, tuple(images)))
-
-
-def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
-    """Minimum, maximum, mean, standard deviation and count of every column, as LeRobot keeps them.
-
-    Images are taken in [0, 1] with one value a channel, from at most 100 frames spread over the episode.
-    """
-    picked = spread(len(episode))
-    values: dict[str, np.ndarray] = {
-        schema.IMAGE: episode.image[picked] / 255.0,
-        schema.MASK: episode.mask[picked][..., None].astype(float),
-        schema.STATE: episode.state,
-        schema.ACTION: episode.action,
-        schema.REWARD: episode.reward[:, None],
-    }
-    if episode.mask_sim is not None:
-        values[schema.MASK_SIM] = episode.mask_sim[picked][..., None].astype(float)
-    if episode.image_clean is not None:
-        values[schema.IMAGE_CLEAN] = episode.image_clean[picked] / 255.0
-    if episode.mask_clean is not None:
-        values[schema.MASK_CLEAN] = episode.mask_clean[picked][..., None].astype(float)
-    return {name: column_stats(value) for name, value in values.items()}
-
-
-def spread(length: int) -> np.ndarray:
-    """Indices of at most 100 frames spread over an episode, from which its images' statistics are taken."""
-    return np.unique(np.linspace(0, length - 1, 100).astype(int))
-
-
-def column_stats(value: np.ndarray) -> dict[str, Any]:
-    """Statistics of one column, (N, …, C), for each channel."""
-    flat = value.reshape(-1, value.shape[-1]).astype(np.float64)
-    return {
-        "min": flat.min(0).tolist(),
-        "max": flat.max(0).tolist(),
-        "mean": flat.mean(0).tolist(),
-        "std": flat.std(0).tolist(),
-        "count": [len(value)],
-    }
-
-
 # --- shards --------------------------------------------------------------------------------------------------
-
-
-def assemble(root: Path, shard: int, episodes: range, first_index: int, task: str) -> int:
-    """Move the parts of `episodes` into shard `shard`. Returns the index after the shard's last frame."""
-    first = untrusted.part(untrusted.inside(root, _part_name(episodes[0])), episodes[0])[0].schema
-    frames_schema = first.with_metadata({b"huggingface": first.metadata[b"huggingface"]})
-    records: list[dict[str, Any]] = []
-
-    def groups() -> Iterator[pa.Table]:
-        index = first_index
-        for episode in episodes:
-            part, record = untrusted.part(untrusted.inside(root, _part_name(episode)), episode)
-            records.append(_episode_row(record, shard, index, task))
-            position = part.schema.get_field_index(schema.INDEX)
-            index += len(part)
-            counted = pa.array(np.arange(index - len(part), index))
-            part = part.set_column(position, part.schema.field(position), counted)
-            yield part.cast(frames_schema)
-
-    _write_parquet(root / schema.data_file(shard), groups(), frames_schema)
-    write_episodes(root, shard, pa.Table.from_pylist(records))
-    for episode in episodes:
-        part_file(root, episode).unlink(missing_ok=True)
-    return records[-1]["dataset_to_index"]
-
-
-def _episode_row(record: dict[str, Any], shard: int, index: int, task: str) -> dict[str, Any]:
-    """An episode's row in `meta/episodes`: LeRobot's columns, then ours, then the statistics."""
-    record = dict(record)
-    stats, length = record.pop("stats"), record.pop("length")
-    chunk, file = shard // schema.CHUNK_SIZE, shard % schema.CHUNK_SIZE
-    return {
-        "episode_index": record.pop("episode_index"),
-        "tasks": [task],
-        "length": length,
-        "data/chunk_index": chunk,
-        "data/file_index": file,
-        "dataset_from_index": index,
-        "dataset_to_index": index + length,
-        "meta/episodes/chunk_index": chunk,
-        "meta/episodes/file_index": file,
-        **record,
-        **{f"stats/{name}/{key}": value for name, of in stats.items() for key, value in of.items()},
-    }
-
-
-_ROW_ONLY = ("tasks", "data/", "dataset_", "meta/", "stats/")  # columns that `_episode_row` adds to a record
-
-
-def disassemble(root: Path, shard: int) -> None:
-    """Copy a shard back into parts, for the last shard of a split that is to grow. `assemble` will replace it."""
-    frames, rows = read_frames(root, shard), read_episodes(root, shard).to_pylist()
-    for row in rows:
-        stats: dict[str, dict[str, Any]] = {}
-        for column, value in row.items():
-            if column.startswith("stats/"):
-                _, name, key = column.split("/")
-                stats.setdefault(name, {})[key] = value
-        record = {key: value for key, value in row.items() if not key.startswith(_ROW_ONLY)} | {"stats": stats}
-        part = frames.slice(row["dataset_from_index"] - rows[0]["dataset_from_index"], row["length"])
-        _write_part(root, part, record)
 
 
 def write_shard(root: Path, shard: int, frames: pa.Table, episodes: pa.Table) -> None:
     """Write one shard's frames and episode records, replacing those that are there. Call `meta.refresh` after."""
-    frames = frames.combine_chunks()
+    frames = frames.cast(schema.like(frames.schema)).combine_chunks()
     lengths = episodes["length"].to_pylist()
     starts = np.cumsum([0, *lengths])
     groups = [frames.slice(start, length) for start, length in zip(starts, lengths, strict=False)]
-    _write_parquet(root / schema.data_file(shard), groups, frames.schema)
+    write_parquet(root, schema.data_file(shard), groups, frames.schema)
     write_episodes(root, shard, episodes)
 
 
 def write_episodes(root: Path, shard: int, episodes: pa.Table) -> None:
     """The records come after the frames: a shard is there when they are."""
-    with atomic_write(root / schema.episodes_file(shard)) as temporary:
+    with recorded_write(root, schema.episodes_file(shard)) as temporary:
         pq.write_table(episodes, temporary)
 
 
@@ -361,7 +297,8 @@ def released(root: Path) -> list[int]:
 def release(root: Path, numbers: Iterable[int]) -> None:
     """Delete the frames of shards that lie on the Hub, and remember that they do."""
     numbers = sorted({*released(root), *numbers})
-    write_json(root / RELEASED, numbers)
+    with recorded_write(root, RELEASED) as temporary:
+        temporary.write_text(json_text(numbers))
     for number in numbers:
         (root / schema.data_file(number)).unlink(missing_ok=True)
 
@@ -385,8 +322,7 @@ def read_episodes(root: Path, shard: int | None = None, frames: bool = True) -> 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
-    with untrusted.opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sums.of(path).sha256
 
 
 def remove(path: Path) -> None:

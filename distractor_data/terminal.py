@@ -139,6 +139,14 @@ def print_verified(counts: dict[str, int]) -> None:
     _say(*(f"{name}: {count} files as they were written" for name, count in counts.items()))
 
 
+def print_repaired(restored: dict[str, list[str]]) -> None:
+    """One line for each file that was restored."""
+    console = Console(soft_wrap=True, highlight=False)
+    for name, files in restored.items():
+        for file in files:
+            console.print(f"{name}: {file} restored", markup=False)
+
+
 def print_push(pushed: Push, dry_run: bool, line: str) -> None:
     """What was sent, where it is and the `line` that loads it; of a dry run, the files and the card."""
     total = f"{len(pushed.sent):,} files, {sum(pushed.sent.values()) / 1e6:,.1f} MB"

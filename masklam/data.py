@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -208,31 +210,67 @@ def _decode(
     `shards` are the files of frames and the records of their episodes.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
-    arrays: dict[str, np.ndarray] = {}
-    wanted = [*columns, schema.ACTION]
-    start = 0
+    _remove_abandoned(folder.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
     try:
-        for name in wanted:
-            kind, shape = _shape(name, layout)
-            arrays[name] = np.lib.format.open_memmap(temporary / f"{name}.npy", "w+", kind, (rows, *shape))
-        with tqdm(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < _CHUNK) as bar:
-            for file, records in shards:
-                for chunk in untrusted.frames(file, layout, records, wanted):
-                    for name in wanted:
-                        arrays[name][start : start + len(chunk)] = _values(chunk[name], name)
-                    start += len(chunk)
-                    bar.update(len(chunk))
-        for name in columns:
-            if name in schema.MASK_COLUMNS and not arrays[name].any():
-                raise DmaskError(f"{name} is empty on every frame; mask the dataset again with `dmask mask`")
-        arrays.clear()  # unmaps, which writes what is still in memory
-        if not folder.exists():
-            os.replace(temporary, folder)
+        with storage.lock(temporary, "--cache"):
+            _decode_into(temporary, shards, rows, layout, columns)
+            (temporary / ".lock").unlink()
+            if not folder.exists():
+                os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _remove_abandoned(cache: Path) -> None:
+    """Delete what a killed process was decoding: the folders whose lock nobody holds."""
+    for folder in cache.glob(f"{_UNFINISHED}*"):
+        if (folder / ".lock").exists():  # else it was made just now
+            with contextlib.suppress(DmaskError), storage.lock(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _decode_into(
+    folder: Path, shards: Iterable[tuple[Path, pa.Table]], rows: int, layout: untrusted.Layout, columns: list[str]
+) -> None:
+    wanted = [*columns, schema.ACTION]
+    arrays = {name: _reserve(folder / f"{name}.npy", rows, *_shape(name, layout)) for name in wanted}
+    start = 0
+    with tqdm(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < _CHUNK) as bar:
+        for file, records in shards:
+            for chunk in untrusted.frames(file, layout, records, wanted):
+                for name in wanted:
+                    arrays[name][start : start + len(chunk)] = _values(chunk[name], name)
+                start += len(chunk)
+                bar.update(len(chunk))
+    for name in columns:
+        if name in schema.MASK_COLUMNS and not arrays[name].any():
+            raise DmaskError(f"{name} is empty on every frame; mask the dataset again with `dmask mask`")
+    arrays.clear()  # unmaps, which writes what is still in memory
+
+
+def _reserve(path: Path, rows: int, kind: type, shape: tuple[int, ...]) -> np.memmap:
+    """An array in a file that has all its room on the disk: where memory is mapped, a full disk kills the process.
+
+    Raises `DmaskError` where there is no room.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, "w+", kind, (rows, *shape))
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        size = rows * int(np.prod(shape)) * np.dtype(kind).itemsize
+        raise DmaskError(
+            f"{path.parent.parent} has no room for {size / 1e6:,.1f} MB of decoded frames "
+            f"({os.strerror(error.errno)}); make room, or choose another --cache or DMASK_CACHE"
+        ) from error
+    return array
+
+
+_UNFINISHED = ".unfinished-"  # beginning of the name of a folder that is being decoded into
 _CHUNK = 4096  # frames handled at a time
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from distractor_data import storage, untrusted
+from distractor_data import dataset, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, full_name
 from distractor_data.untrusted.values import (
@@ -89,6 +89,18 @@ class Run:
                     f"{self.folder} holds a run with {field} = {was!r}, not {now[field]!r}; "
                     "choose another --out, or give the same options to go on with it"
                 )
+
+    def check_dataset(self, source: str, env: str) -> None:
+        """Raises `DmaskError` where a run that was begun on other data would go on with this."""
+        if not (self.folder / DATASET).exists():
+            return
+        then, now = self.dataset(), dataset.identify(source, env)
+        if then["digest"] != now["digest"]:
+            name = then["name"] if then["name"] != now["name"] else f"{then['name']} as it was then"
+            raise DmaskError(
+                f"{self.folder} was trained on other data ({name}) than --dataset {source} holds now; choose another "
+                "--out, or give the same data to go on with it"
+            )
 
     def open(self, settings: Settings) -> None:
         """Begin the run, or go on with one that `check` let pass."""

@@ -60,6 +60,7 @@ class Trainer:
         self.main = self.accelerator.is_main_process
         if self.main:
             run.check(settings, FREE)
+            run.check_dataset(settings.dataset, settings.env)
             card.check(run)
         self.accelerator.wait_for_everyone()
 

@@ -25,9 +25,9 @@ def official(image_size: int, checkpoint: Path | None = None, device: str = "cpu
         )
 
 
-def save(path: Path) -> Path:
+def save(path: Path, seed: int = 0) -> Path:
     """Write the checkpoint. Biases and embeddings are larger than at initialisation, so that memories matter."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = official(64)
     for name, parameter in model.named_parameters():
         if name.endswith("bias") or parameter.dim() < 2:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import meta, schema, storage
+from distractor_data import meta, parts, schema, storage
 from distractor_data.rollout import Episode, box
 from distractor_data.spec import Spec
 
@@ -51,8 +51,8 @@ def write(directory: Path, config: str, split: str = "train", shards: int = 2, s
     for shard in range(shards):
         episodes = range(shard * PER_SHARD, (shard + 1) * PER_SHARD)
         for number in episodes:
-            storage.write_part(root, episode(number, split, seed), fps=40)
-        index = storage.assemble(root, shard, episodes, index, config)
+            parts.write_part(root, episode(number, split, seed), fps=40)
+        index = parts.assemble(root, shard, episodes, index, config)
     storage.remove(root / storage.PARTS)
     meta.refresh(root)
     return root

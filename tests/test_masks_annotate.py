@@ -17,7 +17,7 @@ pytest.importorskip("sam2")
 import sam2_weights
 from PIL import Image
 
-from distractor_data import dataset, meta, schema, storage
+from distractor_data import dataset, meta, parts, schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.masks import annotate, quality, rewrite
 from distractor_data.masks.annotate import Settings, mask_dataset
@@ -64,8 +64,8 @@ def make(directory: Path, shards: int = 2, split: str = "train") -> Path:
     for shard in range(shards):
         episodes = range(2 * shard, 2 * shard + 2)
         for number in episodes:
-            storage.write_part(root, episode(number), 40)
-        index = storage.assemble(root, shard, episodes, index, ENV)
+            parts.write_part(root, episode(number), 40)
+        index = parts.assemble(root, shard, episodes, index, ENV)
     meta.refresh(root)
     return root
 
@@ -122,7 +122,7 @@ def test_records_and_report(masked):
     assert "complete" not in source
     assert str(directory) not in (root / schema.DMASK).read_text()
     assert (report.episodes, report.frames) == (4, 4 * STEPS)
-    assert Image.open(root / annotate.HISTOGRAM).size[0] > 100
+    assert Image.open(root / schema.HISTOGRAM).size[0] > 100
     assert meta.verify(root) == 4
     info = storage.read_json(root / schema.INFO)
     assert info["features"][schema.MASK_SIM]["shape"] == [FRAME, FRAME, 1]
@@ -212,17 +212,19 @@ def test_a_process_for_each_device(masked, settings, tmp_path):
 def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):
     root = make(tmp_path / "dataset", shards=1)
     done: list[int] = []
-    with annotate.masking(root, settings, done.append) as add:
+    with annotate.masking(root, annotate.prepare(settings), done.append) as add:
         add()
         assert meta.read_record(root)["mask"]["complete"] is False
         for number in (2, 3):  # the second shard gets done while the first is tracked
-            storage.write_part(root, episode(number), 40)
-        storage.assemble(root, 1, range(2, 4), 2 * STEPS, ENV)
+            parts.write_part(root, episode(number), 40)
+        parts.assemble(root, 1, range(2, 4), 2 * STEPS, ENV)
         add()
     meta.refresh(root)
     assert meta.read_record(root)["mask"] == meta.read_record(schema.root(masked[0], ENV, "train"))["mask"]
     assert files(root) == files(schema.root(masked[0], ENV, "train"))
-    with annotate.masking(root, settings, done.append) as add:  # a second run has nothing to track, and counts all
+    with annotate.masking(
+        root, annotate.prepare(settings), done.append
+    ) as add:  # a second run has nothing to track, and counts all
         add()
     assert [n for n in done if n] == [STEPS, STEPS, STEPS - 2] + [
         2 * STEPS
@@ -232,7 +234,7 @@ def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):
 def test_what_fails_while_a_dataset_is_being_made_is_told(settings, tmp_path):
     root = make(tmp_path / "dataset", shards=1)
     outside = replace(settings, prompt="box=0,0,99,9")
-    with pytest.raises(DmaskError, match="lies outside"), annotate.masking(root, outside) as add:
+    with pytest.raises(DmaskError, match="lies outside"), annotate.masking(root, annotate.prepare(outside)) as add:
         add()
     assert dataset.load(tmp_path / "dataset")[0].mask_sim is None
     np.testing.assert_array_equal(dataset.load(tmp_path / "dataset")[0].mask, episode(0).mask)

@@ -6,8 +6,8 @@ import functools
 import importlib.metadata
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from distractor_data import engines, meta, schema, storage
 from distractor_data.device import PRECISIONS, pick_device, uses_bf16
 from distractor_data.errors import DmaskError
 from distractor_data.generate import write_card
-from distractor_data.masks import prompts, quality, rewrite
+from distractor_data.masks import prompts, rewrite
 from distractor_data.masks.prompts import Prompt
+from distractor_data.masks.report import Report, report
 
-HISTOGRAM = "meta/mask_quality.png"
 OnFrames = Callable[[int, int], None]  # how many frames got done now, and how many there are to do
 
 
@@ -52,23 +52,6 @@ class Settings:
             raise DmaskError(f"--precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}")
 
 
-@dataclass(frozen=True)
-class Report:
-    """The masks of one config and split, as its records tell."""
-
-    name: str
-    source: str
-    episodes: int
-    frames: int
-    iou: float | None
-    boundary_f: float | None
-    j_and_f: float | None
-    coverage: float
-    lost_frames: int
-    lost_episodes: int  # with at least one such frame
-    worst: int | None  # the episode of lowest J&F
-
-
 @dataclass
 class _Shard:
     """A shard whose videos are being tracked."""
@@ -81,16 +64,31 @@ class _Shard:
     missing: int = 0  # videos
 
 
-class _Images(Sequence[np.ndarray]):
-    """An image column, decoded frame by frame as it is asked for."""
+@dataclass(frozen=True)
+class Masker:
+    """What masks shards: the model, ready to track, and what the record will say of it."""
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
+    settings: Settings
+    source: dict[str, Any]
+    tracker: Any
+
+
+class _Stopped(Exception):
+    """The run that a thread masks for is over."""
+
+
+class _Images(Sequence[np.ndarray]):
+    """An image column, decoded frame by frame as it is asked for; `check` is called before and may raise."""
+
+    def __init__(self, column: pa.ChunkedArray, check: Callable[[], None]) -> None:
         self.column = column.combine_chunks()
+        self.check = check
 
     def __len__(self) -> int:
         return len(self.column)
 
     def __getitem__(self, t: Any) -> Any:
+        self.check()
         return storage.decode_images(self.column[t : t + 1], threads=1)[0]
 
 
@@ -117,12 +115,14 @@ def mask_dataset(
         pending: list[tuple[Path, int]] = []
         for root in picked:
             locks.enter_context(storage.lock(root))
+            storage.settle(root)
             _check_source(root, source, overwrite)
             numbers = storage.shards(root)
             pending += [(root, n) for n in numbers if overwrite or rewrite.shard_source(root, n) != source]
-        for root in dict.fromkeys(root for root, _ in pending):
-            rewrite.set_source(root, source | {"complete": False})
-        _mask_all(settings, source, pending, on_frames)
+        with ExitStack() as records:
+            for root in dict.fromkeys(root for root, _ in pending):
+                records.enter_context(rewrite.rewriting(root, source))
+            _mask_all(settings, source, pending, on_frames)
         for root in picked:
             rewrite.set_source(root, source)
             meta.refresh(root)
@@ -140,41 +140,10 @@ def report_only(
         rewrite.check(root)
     for root in picked:
         with storage.lock(root):
+            storage.settle(root)
             rewrite.measure_again(root, on_episode)
     write_card(directory)
     return [report(root) for root in picked]
-
-
-def report(root: Path) -> Report:
-    """What a split's records say of its masks; also draws the histogram `meta/mask_quality.png`."""
-    rows = storage.read_episodes(root).to_pylist()
-    lengths = np.array([row["length"] for row in rows])
-    name = "/".join(root.parts[-2:])
-
-    def mean(column: str) -> float | None:
-        values = [row.get(column) for row in rows]
-        return None if None in values else float(np.average(np.array(values, float), weights=lengths))
-
-    measured = {
-        label: [row[column] for row in rows]
-        for label, column in (("J (IoU)", "iou"), ("F (boundary)", "boundary_f"), ("J&F", "j_and_f"))
-        if mean(column) is not None
-    }
-    quality.histogram(measured or {"coverage": [row["coverage"] for row in rows]}, root / HISTOGRAM, name)
-    lost = [row.get("lost_frames") or 0 for row in rows]
-    return Report(
-        name=name,
-        source=meta.read_record(root)["mask"]["source"],
-        episodes=len(rows),
-        frames=int(lengths.sum()),
-        iou=mean("iou"),
-        boundary_f=mean("boundary_f"),
-        j_and_f=mean("j_and_f"),
-        coverage=mean("coverage") or 0.0,
-        lost_frames=sum(lost),
-        lost_episodes=sum(count > 0 for count in lost),
-        worst=min(rows, key=lambda row: row["j_and_f"])["episode_index"] if measured else None,
-    )
 
 
 def _source(settings: Settings, weights: Path) -> dict[str, Any]:
@@ -248,35 +217,34 @@ def _mask_shards(
 ) -> int:
     """Mask a share of shards on one device. Returns the number of frames."""
     device, pending = share
-    tracker = tracker_for(settings, device)
     total = 0
-    for frames in _mask_with(tracker, settings, source, pending, meta.refresh):
-        total += frames
-        if on_frames:
-            on_frames(frames)
+    with closing(mask_shards(Masker(settings, source, tracker_for(settings, device)), pending)) as tracked:
+        for frames in tracked:
+            total += frames
+            if on_frames:
+                on_frames(frames)
     return total
 
 
-def _mask_with(
-    tracker: Any,
-    settings: Settings,
-    source: dict[str, Any],
-    pending: list[tuple[Path, int]],
-    on_written: Callable[[Path], None],
-) -> Iterator[int]:
-    """Mask shards; yields the number of frames of each video that was tracked."""
-    prompt = prompts.parse(settings.prompt)
+def mask_shards(
+    masker: Masker, pending: list[tuple[Path, int]], check: Callable[[], None] = lambda: None
+) -> Generator[int, None, None]:
+    """Rewrite shards with a model's masks; yields the number of frames of each video that was tracked.
+
+    `check` is called before each frame is read and each shard is written, and may raise.
+    """
+    prompt = prompts.parse(masker.settings.prompt)
 
     def write(shard: _Shard) -> None:
-        rewrite.write_masks(shard.root, shard.number, shard.frames, shard.episodes, shard.masks, source)
-        on_written(shard.root)
+        check()
+        rewrite.write_masks(shard.root, shard.number, shard.frames, shard.episodes, shard.masks, masker.source)
         shard.frames, shard.masks = None, []  # large, and done with
 
     def videos() -> Iterator[Any]:
         for root, number in pending:
-            yield from _videos(_open(root, number), prompt, settings.reprompt, write)
+            yield from _videos(_open(root, number), prompt, masker.settings.reprompt, write, check)
 
-    for track in tracker.track(videos()):
+    for track in masker.tracker.track(videos()):
         shard, row, start = track.key
         shard.masks[row][start : start + len(track.masks)] = track.masks
         shard.missing -= 1
@@ -285,24 +253,32 @@ def _mask_with(
         yield len(track.masks)
 
 
+def prepare(settings: Settings) -> Masker:
+    """The model, ready to track. Raises `DmaskError` for whatever is missing, before anything is written."""
+    from distractor_data.masks.model import resolve
+
+    source = _source(settings, resolve(settings.model)[1])
+    return Masker(settings, source, tracker_for(settings, _devices(settings.device)[0]))
+
+
 @contextmanager
 def masking(
-    root: Path, settings: Settings, on_frames: Callable[[int], None] = lambda frames: None
+    root: Path, masker: Masker, on_frames: Callable[[int], None] = lambda frames: None
 ) -> Iterator[Callable[[], None]]:
     """Mask the shards of a split that is being generated; yields what to call when another one may be done.
 
     A thread tracks what is there while others render, and tells `on_frames` how many frames it did. At the end all
-    shards have their masks; the caller refreshes what is derived from them.
+    shards have their masks; the caller refreshes what is derived from them. Whatever is raised meanwhile, the
+    thread has ended when this ends: none writes without the caller's lock.
     """
-    from distractor_data.masks.model import resolve
-
-    source = _source(settings, resolve(settings.model)[1])
-    _check_source(root, source, overwrite=False)
-    tracker = tracker_for(settings, _devices(settings.device)[0])
-    rewrite.set_source(root, source | {"complete": False})
+    _check_source(root, masker.source, overwrite=False)
     waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     failures: list[BaseException] = []
-    seen: set[int] = set()
+    stopped = threading.Event()
+
+    def check() -> None:
+        if stopped.is_set():
+            raise _Stopped
 
     def work() -> None:
         try:
@@ -313,17 +289,46 @@ def masking(
                     numbers.append(waiting.get())
                 pending = [(root, number) for number in numbers if number is not None]
                 on_frames(0)  # from here on speed counts
-                for frames in _mask_with(tracker, settings, source, pending, lambda root: None):
-                    on_frames(frames)
+                with closing(mask_shards(masker, pending, check)) as tracked:
+                    for frames in tracked:
+                        on_frames(frames)
+        except _Stopped:
+            pass
         except BaseException as error:  # raised again by the thread that waits for this one
             failures.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-
-    def add() -> None:
+    def raise_failure() -> None:
         if failures:
             raise failures[0]
+
+    with rewrite.rewriting(root, masker.source):
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        add = _adder(root, masker.source, waiting, raise_failure, on_frames)
+        try:
+            yield add
+            add()
+        except BaseException:
+            stopped.set()
+            raise
+        finally:
+            waiting.put(None)
+            thread.join()
+        raise_failure()
+
+
+def _adder(
+    root: Path,
+    source: dict[str, Any],
+    waiting: queue.SimpleQueue[int | None],
+    raise_failure: Callable[[], None],
+    on_frames: Callable[[int], None],
+) -> Callable[[], None]:
+    """What puts the shards that got done since the last call, and lack masks of `source`, among those `waiting`."""
+    seen: set[int] = set()
+
+    def add() -> None:
+        raise_failure()
         for number in storage.shards(root):
             if number in seen:
                 continue
@@ -333,13 +338,7 @@ def masking(
             else:
                 waiting.put(number)
 
-    yield add
-    add()
-    waiting.put(None)
-    thread.join()
-    if failures:
-        raise failures[0]
-    rewrite.set_source(root, source)
+    return add
 
 
 def _open(root: Path, number: int) -> _Shard:
@@ -348,13 +347,19 @@ def _open(root: Path, number: int) -> _Shard:
     return _Shard(root, number, rewrite.keep_simulator(frames, held), episodes)
 
 
-def _videos(shard: _Shard, prompt: str | Prompt, reprompt: int, on_empty: Callable[[_Shard], None]) -> Iterator[Any]:
+def _videos(
+    shard: _Shard,
+    prompt: str | Prompt,
+    reprompt: int,
+    on_empty: Callable[[_Shard], None],
+    check: Callable[[], None],
+) -> Iterator[Any]:
     """The shard's episodes as videos to track, each beginning at a prompt. One that shows nothing has none."""
     from distractor_data.masks.schedule import Video
 
     found: list[Any] = []
     for row, part in enumerate(rewrite.split_episodes(shard.frames, shard.episodes)):
-        images = _Images(part[schema.IMAGE])
+        images = _Images(part[schema.IMAGE], check)
         shard.masks.append(np.zeros((len(images), *images[0].shape[:2]), bool))
         episode = shard.episodes["episode_index"][row].as_py()
         name = f"{'/'.join(shard.root.parts[-2:])} episode {episode}"

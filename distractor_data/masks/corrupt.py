@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import meta, schema, storage, untrusted
+from distractor_data import dataset, meta, schema, storage, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.generate import write_card
 from distractor_data.masks import rewrite
-from distractor_data.masks.annotate import OnFrames, Report, report
+from distractor_data.masks.annotate import OnFrames
+from distractor_data.masks.report import Report, report
 from distractor_data.repository import CARD
 from distractor_data.spec import SPLITS
 
@@ -81,42 +82,55 @@ def corrupt_dataset(
     The simulator's masks are there as `observation.mask_sim`, against which the degraded ones are measured.
     Raises `DmaskError` where `out` holds something that this did not begin, or would replace `directory`.
     """
-    out = Path(out)
+    out, reports = Path(out), list[Report]()
     if out.resolve() == Path(directory).resolve():
         raise DmaskError(f"--out {out} is the dataset itself; choose another folder")
-    reports = []
-    picked = rewrite.roots(directory, env, split)
     card = untrusted.inside(Path(directory), CARD)
-    for root in picked:
-        rewrite.check(root)
-    total = sum(int(np.sum(storage.read_episodes(root)["length"].to_numpy())) for root in picked)
-    for root in picked:
-        record = meta.read_record(root)
-        source = {"source": "corrupted", "of": record["mask"], **asdict(how)}
-        target = untrusted.folder(out, *root.parts[-2:])
-        if target.exists():
-            untrusted.plain(target)
-        if (target / schema.DMASK).exists():
-            there = meta.read_record(target)
-            if there != record | {"mask": source}:
-                raise DmaskError(f"{target} holds other data; choose another --out")
-        elif target.exists() and any(target.iterdir()):
-            raise DmaskError(f"{target} is not empty and holds no dataset; choose another --out")
-        storage.write_json(target / schema.DMASK, record | {"mask": source})
-        for number in storage.shards(root):
-            if number not in storage.shards(target):
-                _corrupt_shard(root, target, number, how, source, lambda frames: on_frames(frames, total))
-        meta.refresh(target)
-        reports.append(report(target))
+    picked = [(root, untrusted.folder(out, *root.parts[-2:])) for root in rewrite.roots(directory, env, split)]
+    records = {target: _record(root, target, how) for root, target in picked}  # all checks before anything is written
+    total = sum(int(np.sum(storage.read_episodes(root)["length"].to_numpy())) for root, _ in picked)
+    for root, target in picked:
+        target.mkdir(parents=True, exist_ok=True)
+        with storage.lock(target):
+            storage.settle(target)
+            meta.save_record(target, records[target])
+            for number in storage.shards(root)[len(storage.shards(target)) :]:
+                source = records[target]["mask"]
+                corrupt_shard(root, target, number, how, source, lambda frames: on_frames(frames, total))
+            meta.refresh(target)
+            reports.append(report(target))
     if card.exists() and not (out / CARD).exists():
         shutil.copyfile(card, out / CARD)  # for what hands wrote into it
     write_card(out)
     return reports
 
 
-def _corrupt_shard(
-    root: Path, target: Path, number: int, how: Corruption, source: dict[str, Any], on_frames: Callable[[int], None]
+def _record(root: Path, target: Path, how: Corruption) -> dict[str, Any]:
+    """The record of the copy. Raises `DmaskError` where `root` is not whole or `target` holds something else."""
+    rewrite.check(root)
+    dataset.refuse_half_masked(root)
+    if target.exists():
+        untrusted.plain(target)
+    record = meta.read_record(root)
+    record |= {"mask": {"source": "corrupted", "of": record["mask"], **asdict(how)}}
+    if (target / schema.DMASK).exists():
+        meta.refuse_damaged(target)
+        if meta.read_record(target) != record:
+            raise DmaskError(f"{target} holds other data; choose another --out")
+    elif target.exists() and any(path.name != ".lock" for path in target.iterdir()):
+        raise DmaskError(f"{target} is not empty and holds no dataset; choose another --out")
+    return record
+
+
+def corrupt_shard(
+    root: Path,
+    target: Path,
+    number: int,
+    how: Corruption,
+    source: dict[str, Any],
+    on_frames: Callable[[int], None] = lambda frames: None,
 ) -> None:
+    """Write a shard of `root` into `target`, its masks degraded; `source` is what `target` records of its masks."""
     frames, episodes = storage.read_frames(root, number), storage.read_episodes(root, number)
     masks = []
     for part, episode in zip(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from distractor_data import dataset, meta, schema, storage, untrusted
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.masks import quality
 from distractor_data.spec import full_name
+from distractor_data.table import column_stats, encode_mask, spread
 
 _SOURCE = b"dmask.mask"  # key in the metadata of a shard's episode records: what its masks come from
 
@@ -38,8 +40,9 @@ def roots(directory: str | Path, env: str | None, split: str | None) -> list[Pat
 
 
 def check(root: Path) -> None:
-    """Raise `DmaskError`, before anything is written, where a split holds what can't be read."""
+    """Raise `DmaskError`, before anything is written, where a split is damaged or holds what can't be read."""
     untrusted.plain(root)
+    meta.refuse_damaged(root)
     meta.read_spec(root)
     storage.read_episodes(root)
     for shard in storage.shards(root):
@@ -78,11 +81,9 @@ def write_masks(
     root: Path, shard: int, frames: pa.Table, episodes: pa.Table, masks: Sequence[np.ndarray], source: dict[str, Any]
 ) -> None:
     """Rewrite a shard with `masks` ((T, H, W) bool each) as `observation.mask` and their quality in its records."""
-    blobs = [{"bytes": storage.encode_mask(mask), "path": None} for episode in masks for mask in episode]
+    blobs = [{"bytes": encode_mask(mask), "path": None} for episode in masks for mask in episode]
     columns = {name: frames[name] for name in frames.column_names} | {schema.MASK: pa.array(blobs)}
-    images = tuple(name for name in schema.IMAGE_COLUMNS if name in columns)
-    sizes = [frames.schema.field(name).type.list_size for name in schema.VECTOR_COLUMNS]
-    layout = schema.arrow_schema(sizes[0], sizes[1], images)
+    layout = schema.like(pa.schema([pa.field(name, column.type) for name, column in columns.items()]))
     table = pa.table({name: columns[name].cast(layout.field(name).type) for name in layout.names}, schema=layout)
     rows = episodes.to_pylist()
     parts = split_episodes(table, episodes)
@@ -91,12 +92,13 @@ def write_masks(
         row |= quality.measure(mask, sim).record()
         for name, values in ((schema.MASK, mask), (schema.MASK_SIM, sim)):
             if values is not None:
-                stats = storage.column_stats(values[storage.spread(len(values))][..., None].astype(float))
+                stats = column_stats(values[spread(len(values))][..., None].astype(float))
                 row |= {f"stats/{name}/{key}": value for key, value in stats.items()}
-    storage.write_shard(root, shard, table, _records(rows, source))
+    storage.write_shard(root, shard, table, records(rows, source))
 
 
-def _records(rows: list[dict[str, Any]], source: dict[str, Any] | None) -> pa.Table:
+def records(rows: list[dict[str, Any]], source: dict[str, Any] | None) -> pa.Table:
+    """Rows of `meta/episodes` as a table that says what their masks come from."""
     table = pa.Table.from_pylist(rows)
     for name in quality.COLUMNS[:3]:  # a column of None has no type of its own
         index = table.schema.get_field_index(name)
@@ -107,20 +109,46 @@ def _records(rows: list[dict[str, Any]], source: dict[str, Any] | None) -> pa.Ta
 def measure_again(root: Path, on_episode: Any = lambda: None) -> None:
     """Recompute the quality of a split's masks from its shards and write it into their records."""
     for shard in storage.shards(root):
-        episodes, source = storage.read_episodes(root, shard), shard_source(root, shard)
-        present = set(untrusted.parquet(untrusted.inside(root, schema.data_file(shard))).schema_arrow.names)
-        masks_there = [name for name in (schema.MASK, schema.MASK_SIM) if name in present]
-        frames = storage.read_frames(root, shard, masks_there)
-        rows = episodes.to_pylist()
-        for row, part in zip(rows, split_episodes(frames, episodes), strict=True):
-            masks = storage.decode_images(part[schema.MASK]) > 127
-            row |= quality.measure(masks, reference(part)).record()
-            on_episode()
-        storage.write_episodes(root, shard, _records(rows, source))
+        measure_shard(root, shard, on_episode)
     meta.refresh(root)
+
+
+def measure_shard(root: Path, shard: int, on_episode: Any = lambda: None) -> None:
+    """The same for one shard."""
+    episodes, source = storage.read_episodes(root, shard), shard_source(root, shard)
+    masks_there = [name for name in (schema.MASK, schema.MASK_SIM) if name in _columns(root, shard)]
+    frames = storage.read_frames(root, shard, masks_there)
+    rows = episodes.to_pylist()
+    for row, part in zip(rows, split_episodes(frames, episodes), strict=True):
+        masks = storage.decode_images(part[schema.MASK]) > 127
+        row |= quality.measure(masks, reference(part)).record()
+        on_episode()
+    storage.write_episodes(root, shard, records(rows, source))
 
 
 def set_source(root: Path, source: dict[str, Any]) -> None:
     """Record in `meta/dmask.json` what the masks come from."""
-    record = meta.read_record(root)
-    storage.write_json(root / schema.DMASK, record | {"mask": source})
+    meta.save_record(root, meta.read_record(root) | {"mask": source})
+
+
+@contextmanager
+def rewriting(root: Path, source: dict[str, Any]) -> Iterator[None]:
+    """While a split's shards get masks of `source` its record says that they are not complete.
+
+    It also says so where this breaks off, unless no shard was touched.
+    """
+    before = meta.read_record(root)["mask"]
+    set_source(root, source | {"complete": False})
+    try:
+        yield
+    except BaseException:
+        if before["source"] == "simulator" and all(
+            schema.MASK_SIM not in _columns(root, number) for number in storage.shards(root)
+        ):
+            set_source(root, before)
+        raise
+    set_source(root, source)
+
+
+def _columns(root: Path, shard: int) -> list[str]:
+    return untrusted.parquet(untrusted.inside(root, schema.data_file(shard))).schema_arrow.names

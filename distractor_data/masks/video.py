@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import storage, untrusted
+from distractor_data import folders, storage, untrusted
 from distractor_data.device import pick_device
 from distractor_data.errors import DmaskError
 from distractor_data.masks import prompts, quality
 from distractor_data.masks.annotate import OnFrames, Settings, tracker_for
 from distractor_data.report import overlay
+from distractor_data.table import encode_mask
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-OVERLAY = "overlay.mp4"
+MASKS, OVERLAY = "masks", "overlay.mp4"
 FOLDER_FPS = 24  # of a folder of frames, which doesn't tell
 
 
@@ -43,14 +46,14 @@ def mask_video(
 ) -> quality.Quality:
     """Write `out/masks/00000.png` … (0 or 255) and `out/overlay.mp4`; returns coverage and lost frames.
 
-    Raises `DmaskError` for a video that can't be read and a folder `out` that holds masks already.
+    Raises `DmaskError` for a video that can't be read and a folder `out` that holds masks already; with `overwrite`
+    they are replaced when the new ones are complete.
     """
     if out is None:
         raise DmaskError(f"the masks of {video} need a place; give --out DIR")
     if settings.prompt == "simulator":
         raise DmaskError("a video has no simulator; give --prompt box=x0,y0,x1,y1, point=x,y, mask=FILE or motion")
-    if (out / OVERLAY).exists() and not overwrite:  # it is written last
-        raise DmaskError(f"{out} holds masks already; choose another --out, or replace them with --overwrite")
+    _check_place(out, overwrite)
     from distractor_data.masks.schedule import Video
 
     prompt = prompts.parse(settings.prompt)
@@ -68,6 +71,17 @@ def mask_video(
             on_frames(len(track.masks), len(frames))
         _write(out, frames, masks, fps)
     return quality.measure(masks)
+
+
+def _check_place(out: Path, overwrite: bool) -> None:
+    """Raise `DmaskError` where writing to `out` would lose something."""
+    folders.recover(out / MASKS)
+    if not overwrite and any((out / name).exists() for name in (MASKS, OVERLAY)):
+        raise DmaskError(f"{out} holds masks already; choose another --out, or replace them with --overwrite")
+    there = sorted((out / MASKS).iterdir()) if (out / MASKS).is_dir() else [out / MASKS]
+    for path in there:
+        if path.exists() and not re.fullmatch(r"\d{5,}\.png", path.name):
+            raise DmaskError(f"{path} is none of our masks and would be lost; choose another --out")
 
 
 def open_video(path: Path, scratch: Path) -> tuple[Any, int]:
@@ -107,17 +121,26 @@ def open_video(path: Path, scratch: Path) -> tuple[Any, int]:
 
 
 def _write(out: Path, frames: Sequence[np.ndarray], masks: np.ndarray, fps: int) -> None:
+    """Write beside what is there, which goes when all of it is complete."""
+    new = out / ".new"
+    new.mkdir(parents=True, exist_ok=True)
+    with storage.lock(new):
+        for leftover in (new / MASKS, new / OVERLAY):
+            storage.remove(leftover)
+        for t, mask in enumerate(masks):
+            with storage.atomic_write(new / MASKS / f"{t:05d}.png") as temporary:
+                temporary.write_bytes(encode_mask(mask))
+        _write_overlay(new / OVERLAY, frames, masks, fps)
+        folders.replace_folder(new / MASKS, out / MASKS)
+        os.replace(new / OVERLAY, out / OVERLAY)
+        storage.remove(new)
+
+
+def _write_overlay(path: Path, frames: Sequence[np.ndarray], masks: np.ndarray, fps: int) -> None:
     import av
 
-    storage.remove(out / "masks")
-    for t, mask in enumerate(masks):
-        with storage.atomic_write(out / "masks" / f"{t:05d}.png") as temporary:
-            temporary.write_bytes(storage.encode_mask(mask))
     height, width = (side - side % 2 or 2 for side in masks.shape[1:])  # the codec wants even sides
-    with (
-        storage.atomic_write(out / OVERLAY) as temporary,
-        av.open(str(temporary), "w", format="mp4") as container,
-    ):
+    with storage.atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for t, mask in enumerate(masks):

@@ -1,0 +1,105 @@
+"""Parts: one episode each, in files that nobody reads, until their shard is full."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from distractor_data import schema, storage, untrusted
+from distractor_data.rollout import Episode
+from distractor_data.table import frame_stats, frames_table
+
+
+def part_name(episode: int) -> str:
+    """Path, relative to the root, of where an episode waits for its shard."""
+    return f"{storage.PARTS}/episode-{episode:06d}.parquet"
+
+
+def part_file(root: Path, episode: int) -> Path:
+    """The same as a path."""
+    return root / part_name(episode)
+
+
+def write_part(root: Path, episode: Episode, fps: int) -> None:
+    """Store one episode, with its record in the file's metadata."""
+    _write_part(root, frames_table(episode, fps), episode.info | {"stats": frame_stats(episode)})
+
+
+def _write_part(root: Path, frames: pa.Table, record: dict[str, Any]) -> None:
+    frames = frames.replace_schema_metadata({**frames.schema.metadata, b"dmask": json.dumps(record).encode()})
+    storage.write_parquet(root, part_name(record["episode_index"]), [frames], frames.schema)
+
+
+def part_complete(root: Path, episode: int) -> bool:
+    """Whether an episode's part is there. Parts appear by rename, so one that is there is whole."""
+    return part_file(root, episode).exists()
+
+
+def part_length(root: Path, episode: int) -> int:
+    """Number of frames in a part."""
+    return untrusted.parquet(untrusted.inside(root, part_name(episode))).metadata.num_rows
+
+
+def assemble(root: Path, shard: int, episodes: Sequence[int], first_index: int, task: str) -> int:
+    """Move the parts of `episodes` into shard `shard`. Returns the index after the shard's last frame."""
+    first, _ = untrusted.part(untrusted.inside(root, part_name(episodes[0])), episodes[0])
+    frames_schema = schema.like(first.schema)
+    records: list[dict[str, Any]] = []
+
+    def groups() -> Iterator[pa.Table]:
+        index = first_index
+        for episode in episodes:
+            part, record = untrusted.part(untrusted.inside(root, part_name(episode)), episode)
+            records.append(_episode_row(record, shard, index, task))
+            position = part.schema.get_field_index(schema.INDEX)
+            index += len(part)
+            counted = pa.array(np.arange(index - len(part), index))
+            part = part.set_column(position, part.schema.field(position), counted)
+            yield part.cast(frames_schema)
+
+    storage.write_parquet(root, schema.data_file(shard), groups(), frames_schema)
+    storage.write_episodes(root, shard, pa.Table.from_pylist(records))
+    storage.forget(root, [part_name(episode) for episode in episodes])
+    return records[-1]["dataset_to_index"]
+
+
+def _episode_row(record: dict[str, Any], shard: int, index: int, task: str) -> dict[str, Any]:
+    """An episode's row in `meta/episodes`: LeRobot's columns, then ours, then the statistics."""
+    record = dict(record)
+    stats, length = record.pop("stats"), record.pop("length")
+    chunk, file = shard // schema.CHUNK_SIZE, shard % schema.CHUNK_SIZE
+    return {
+        "episode_index": record.pop("episode_index"),
+        "tasks": [task],
+        "length": length,
+        "data/chunk_index": chunk,
+        "data/file_index": file,
+        "dataset_from_index": index,
+        "dataset_to_index": index + length,
+        "meta/episodes/chunk_index": chunk,
+        "meta/episodes/file_index": file,
+        **record,
+        **{f"stats/{name}/{key}": value for name, of in stats.items() for key, value in of.items()},
+    }
+
+
+_ROW_ONLY = ("tasks", "data/", "dataset_", "meta/", "stats/")  # columns that `_episode_row` adds to a record
+
+
+def disassemble(root: Path, shard: int) -> None:
+    """Copy a shard back into parts, for the last shard of a split that is to grow. `assemble` will replace it."""
+    frames, rows = storage.read_frames(root, shard), storage.read_episodes(root, shard).to_pylist()
+    for row in rows:
+        stats: dict[str, dict[str, Any]] = {}
+        for column, value in row.items():
+            if column.startswith("stats/"):
+                _, name, key = column.split("/")
+                stats.setdefault(name, {})[key] = value
+        record = {key: value for key, value in row.items() if not key.startswith(_ROW_ONLY)} | {"stats": stats}
+        part = frames.slice(row["dataset_from_index"] - rows[0]["dataset_from_index"], row["length"])
+        _write_part(root, part, record)
