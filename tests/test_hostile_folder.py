@@ -17,6 +17,7 @@ from strangers import PART, RECORD, SHARD, SUMS, lay, state
 
 from distractor_data import hub as toolkit
 from distractor_data import schema, storage
+from distractor_data.meta import verify_all
 
 
 def link(path: str) -> Callable[[Path], None]:
@@ -140,7 +141,7 @@ def other_masks(folder: Path) -> None:
     masks = table[schema.MASK].take(list(reversed(range(len(table)))))
     table = table.set_column(table.schema.get_field_index(schema.MASK), table.schema.field(schema.MASK), masks)
     storage.write_shard(root, 0, table, storage.read_episodes(root, 0))
-    storage.write_json(root / schema.DMASK, meta.read_record(root) | {"mask": {"source": "sam2"}})
+    meta.save_record(root, meta.read_record(root) | {"mask": {"source": "sam2"}})
     meta.refresh(root)
 
 
@@ -150,6 +151,16 @@ OWN: dict[str, tuple[Callable[[Path], object], str]] = {
     "masks of a model": (other_masks, "the masks of sam2"),
     "a README.md of another kind": (lambda folder: (folder / "README.md").write_text("# My work"), "README.md"),
 }
+
+
+def shown(folder: Path) -> dict[str, bytes]:
+    """All but hidden files."""
+    files = {file.relative_to(folder): file for file in folder.rglob("*") if file.is_file()}
+    return {
+        str(name): file.read_bytes()
+        for name, file in files.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
 
 
 @pytest.mark.parametrize(("change", "said"), OWN.values(), ids=OWN)
@@ -164,9 +175,8 @@ def test_what_lies_only_here_is_named_and_kept_unless_overwriting_is_meant(
     assert "--overwrite" in line
     assert state(mine) == before
     toolkit.pull("org/name", mine, overwrite=True)
-    assert {path: held for path, held in state(mine).items() if ".origin.json" not in path} == {
-        path.replace(str(one), str(mine)): held for path, held in state(one).items()
-    }
+    assert shown(mine) == shown(one)
+    assert verify_all(mine) == {PART: 4}
 
 
 def test_a_newer_commit_replaces_what_was_pulled_and_not_what_was_written(
