@@ -37,6 +37,13 @@ class Masks(StrEnum):
     sam2 = "sam2"
 
 
+class Renderer(StrEnum):
+    """What draws the pictures."""
+
+    opengl = "opengl"
+    caster = "caster"
+
+
 class Split(StrEnum):
     """Training videos behind the agent, or others."""
 
@@ -71,6 +78,9 @@ def generate(
     workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
     clean: Annotated[bool, typer.Option("--clean", help="Keep the undistracted image, too.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    renderer: Annotated[
+        Renderer, typer.Option(help="What draws: caster is many times faster; for scenes of simple shapes.")
+    ] = Renderer.opengl,
     any_renderer: Annotated[
         bool, typer.Option("--any-renderer", help="Go on with what another OpenGL drew, though pixels may differ.")
     ] = False,
@@ -107,6 +117,7 @@ def generate(
         noise=noise,
         clean=clean,
         seed=seed,
+        renderer=renderer.value,
     )
     settings = Settings(mask_model, mask_image_size) if masks == Masks.sam2 else None
     if settings and push:

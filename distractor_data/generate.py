@@ -149,7 +149,7 @@ def _continues(root: Path, spec: Spec) -> bool:
     try:
         record = meta.read_record(root)
         _refuse_other_data(root, spec, record, "")
-        _renderers(root, record, envs.renderer(), any_renderer=False, choices="")
+        _renderers(root, record, envs.renderer(spec.renderer), any_renderer=False, choices="")
     except DmaskError:
         return False
     return spec.episodes == Spec.from_json(record["spec"]).episodes
@@ -178,7 +178,7 @@ def _resume(root: Path, spec: Spec, fps: int, masks: Settings | None, any_render
     """Make the folder ready to hold this spec, or refuse and say which field differs. What is damaged is mended."""
     from distractor_data import repair
 
-    renderer = envs.renderer()
+    renderer = envs.renderer(spec.renderer)
     if not meta.has_record(root):
         if any(name != meta.COPY for name in folders.contents(root)):
             raise DmaskError(f"{root} is not empty and holds no dataset; choose another --out")

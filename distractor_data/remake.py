@@ -68,7 +68,7 @@ class Split:
         """The recorded spec, its paths those given. Raises `DmaskError` where they, or the versions, are others."""
         there = Spec.from_json(self.record["spec"])
         refuse_other_versions(self.root, self.record["versions"], "repair it with those")
-        drawn, now = self.record["versions"].get("renderer", ""), envs.renderer()
+        drawn, now = self.record["versions"].get("renderer", ""), envs.renderer(there.renderer)
         if drawn and now not in drawn.split("; "):
             raise DmaskError(f"{self.root} was drawn by {drawn}; here it is {now}, whose pixels may differ")
         mine = there

@@ -23,11 +23,12 @@ SHORT_NAMES = {
 }
 DIFFICULTIES = ("clean", "easy", "medium", "hard", "scale-easy-video-hard")
 SPLITS = ("train", "test")
+RENDERERS = ("opengl", "caster")
 SYNTHETIC = "synthetic"
 DEFAULT_DIR = "data/distracting-dcs-masked"
 VERSION = 2  # 1 kept no mask of the clean image, and drew hopper's floor in scale-easy-video-hard at alpha 0.3
 
-_ADDED = {"version": 1}  # fields that older records lack, and what those meant
+_ADDED = {"version": 1, "renderer": "opengl"}  # fields that older records lack, and what those meant
 _TYPES = {
     "str": ((str,), "text"),
     "int": ((int,), "a whole number"),
@@ -86,6 +87,7 @@ class Spec:
     noise: float = 0.0  # standard deviation of the Gaussian noise added to every action
     clean: bool = False  # also keep the undistracted image and the agent's mask in it
     seed: int = 0
+    renderer: str = "opengl"  # or `caster`, for scenes of simple shapes
     version: int = VERSION  # of what these fields mean; a dataset keeps the one that it was begun with
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ class Spec:
                 low, high = _RANGES[field.name]
                 if not low <= value <= high:  # so is NaN
                     raise DmaskError(f"--{name} is {reprlib.repr(value)}; give a number from {low} to {high}")
-        for name, allowed in (("difficulty", DIFFICULTIES), ("split", SPLITS)):
+        for name, allowed in (("difficulty", DIFFICULTIES), ("split", SPLITS), ("renderer", RENDERERS)):
             if getattr(self, name) not in allowed:
                 value = reprlib.repr(getattr(self, name))
                 raise DmaskError(f"--{name} is {value}; choose one of {', '.join(allowed)}")

@@ -19,8 +19,15 @@ def make(spec: Spec, episode: int) -> SuiteEnv:
     return SuiteEnv(spec, episode)
 
 
-def renderer() -> str:
-    """What draws the pictures on this machine: their bytes depend on it. Raises `DmaskError` without OpenGL."""
+def renderer(choice: str = "opengl") -> str:
+    """What draws the pictures on this machine with a spec's `renderer`: their bytes depend on it.
+
+    Raises `DmaskError` where that is OpenGL and there is none.
+    """
+    if choice == "caster":
+        from distractor_data.envs.renderers.caster import VERSION
+
+        return f"caster {VERSION}"
     from distractor_data.envs import opengl
 
     return opengl.describe()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,11 @@ from distractor_data.envs import upstream
 from distractor_data.envs.backgrounds import Backgrounds, VideoPath, open_backgrounds
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Purpose, Spec
+
+if TYPE_CHECKING:
+    from distractor_data.envs.renderers.caster import Caster
+
+    Renderer = rendering.Renderer | Caster
 
 _UNBOUNDED = 1e6  # a larger action range is no range: actions of such a task (lqr) are taken as they are
 
@@ -150,8 +155,8 @@ class SuiteEnv:
         self._undistracted: Undistracted | None = None
         self._env = env if spec.difficulty == "clean" else self._distract(env, domain)
         self._steps = 0
-        self._renderer: rendering.Renderer | None = None
-        self._clean_renderer: rendering.Renderer | None = None
+        self._renderer: Renderer | None = None
+        self._clean_renderer: Renderer | None = None
 
     def _distract(self, env: control.Environment, domain: str) -> control.Environment:
         spec, episode = self.spec, self.episode
@@ -206,11 +211,21 @@ class SuiteEnv:
         # Only now: a task's reset may change sizes, places and height fields, which a renderer reads when it is made.
         model = self.physics.model.ptr
         agent = rendering.agent_parts(model)
-        self._renderer = rendering.Renderer(model, self.camera, self.spec.image_size, agent)
+        draw = self._renderer_class(model)
+        self._renderer = draw(model, self.camera, self.spec.image_size, agent)
         if self._undistracted:
-            clean = self._undistracted.model
-            self._clean_renderer = rendering.Renderer(clean, self.camera, self.spec.image_size, agent)
+            self._clean_renderer = draw(self._undistracted.model, self.camera, self.spec.image_size, agent)
         return self._observe(time_step)
+
+    def _renderer_class(self, model: Any) -> type[Renderer]:
+        """The spec's renderer. Raises `DmaskError` where it can't draw the model."""
+        if self.spec.renderer == "opengl":
+            return rendering.Renderer
+        from distractor_data.envs.renderers.caster import Caster, castable
+
+        if not castable(model):
+            raise DmaskError(f"the caster can't draw all that {self.spec.env} shows; give --renderer opengl")
+        return Caster
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool]:
         """Take an action in [-1, 1]^A: the next observation, the reward, and whether the episode is over."""
