@@ -1,0 +1,1 @@
+"""Renderers: what draws the image and the agent's mask of one fixed camera."""

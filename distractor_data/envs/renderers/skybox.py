@@ -1,0 +1,171 @@
+"""The skybox: a cube texture around the eye, read once a pixel where a sample shows nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import mujoco
+import numpy as np
+
+from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.scene import DIRECT, RIGHT, UP, Scene
+from distractor_data.envs.renderers.shapes import direction
+from distractor_data.envs.renderers.texture import Texture, bilinear, choose_level, empty_texture, fill
+
+FACES = 6
+NOTHING = -1
+RADIUS = 0.7  # of the skybox, in distances to the far plane (render_gl3.c); it hides what is farther away
+
+
+def skybox_texture(model: mujoco.MjModel, index: int) -> Texture:
+    """Room for the model's texture, which is one image for all faces if it is square."""
+    width = int(model.tex_width[index])
+    return empty_texture(width, width, 1 if width == model.tex_height[index] else FACES)
+
+
+def upload(texture: Texture, model: mujoco.MjModel, index: int) -> None:
+    """Take the pixels that the model's texture has now."""
+    address, width, height = int(model.tex_adr[index]), int(model.tex_width[index]), int(model.tex_height[index])
+    images = model.tex_data[address : address + 3 * width * height].reshape(-1, 3)
+    fill(texture, images, 1 if width == height else FACES)
+
+
+@kernel
+def draw_skybox(scene: Scene, texture: Texture, size: int, hit: np.ndarray, colour: np.ndarray) -> None:
+    """Colour the samples that hit nothing."""
+    for block_y in range(0, size, 2):
+        for block_x in range(0, size, 2):
+            level, share, chosen = 0, 0.0, False
+            for y in range(block_y, min(block_y + 2, size)):
+                for x in range(block_x, min(block_x + 2, size)):
+                    if not _shows(hit[y, x]):
+                        continue
+                    if not chosen:
+                        rho = _texels_to_a_pixel(scene.views[DIRECT], block_x, block_y, size, texture.width[0])
+                        level, share = choose_level(rho, texture.first.shape[0])
+                        chosen = True
+                    red, green, blue = _look_up(scene, texture, x, y, size, level, share)
+                    for sample in range(4):
+                        if hit[y, x, sample] == NOTHING:
+                            colour[y, x, sample, 0], colour[y, x, sample, 1] = red, green
+                            colour[y, x, sample, 2] = blue
+
+
+@kernel
+def _shows(hit: np.ndarray) -> bool:
+    return hit[0] == NOTHING or hit[1] == NOTHING or hit[2] == NOTHING or hit[3] == NOTHING
+
+
+@kernel
+def _look_up(scene: Scene, texture: Texture, x: int, y: int, size: int, level: int, share: float) -> tuple[int, int, int]:
+    """The skybox's colour at a pixel's centre, as bytes."""
+    dx, dy, dz = direction(scene.views[DIRECT], x + 0.5 - 0.5 * size, y + 0.5 - 0.5 * size)
+    face, s, t = _project(dx, dy, dz)
+    red, green, blue = _read(texture, level, face, s, t)
+    if share > 0.0:
+        other_red, other_green, other_blue = _read(texture, level + 1, face, s, t)
+        red += share * (other_red - red)
+        green += share * (other_green - green)
+        blue += share * (other_blue - blue)
+    return int(red + 0.5), int(green + 0.5), int(blue + 0.5)
+
+
+@kernel
+def _cube_axes(dx: float, dy: float, dz: float) -> tuple[float, float, float]:
+    """A direction in the cube's axes: MuJoCo turns the skybox by 90 degrees about x."""
+    return dx, dz, -dy
+
+
+@kernel
+def _project(dx: float, dy: float, dz: float) -> tuple[int, float, float]:
+    """Face and place in it, 0 to 1, of a direction in the world (OpenGL's table of cube map faces)."""
+    s, t, r = _cube_axes(dx, dy, dz)
+    if abs(r) >= abs(s) and abs(r) >= abs(t):
+        face, across, down, major = (4, s, -t, r) if r > 0.0 else (5, -s, -t, -r)
+    elif abs(s) > abs(t):
+        face, across, down, major = (0, -r, -t, s) if s > 0.0 else (1, r, -t, -s)
+    else:
+        face, across, down, major = (2, s, r, t) if t > 0.0 else (3, s, -r, -t)
+    return face, 0.5 + 0.5 * across / major, 0.5 + 0.5 * down / major
+
+
+@kernel
+def _unproject(face: int, s: float, t: float) -> tuple[float, float, float]:
+    """A direction in the world from a place in the plane of a face."""
+    across, down = 2.0 * s - 1.0, 2.0 * t - 1.0
+    if face == 0:
+        cube = (1.0, -down, -across)
+    elif face == 1:
+        cube = (-1.0, -down, across)
+    elif face == 2:
+        cube = (across, 1.0, down)
+    elif face == 3:
+        cube = (across, -1.0, -down)
+    elif face == 4:
+        cube = (across, -down, 1.0)
+    else:
+        cube = (-across, -down, -1.0)
+    return cube[0], -cube[2], cube[1]
+
+
+@kernel
+def _read(texture: Texture, level: int, face: int, s: float, t: float) -> tuple[float, float, float]:
+    """Bilinear colour (0 to 255) in a level; over a face's edge lie the texels of the next face."""
+    width = texture.width[level]
+    x, y = s * width - 0.5, t * width - 0.5
+    x0, y0 = int(math.floor(x)), int(math.floor(y))
+    if x0 >= 0 and y0 >= 0 and x0 + 1 < width and y0 + 1 < width:
+        a = _texel(texture, level, face, x0, y0)
+        return bilinear(texture.pixels, a, a + 1, a + width, a + width + 1, x - x0, y - y0)
+    return bilinear(
+        texture.pixels,
+        _over_the_edge(texture, level, face, x0, y0),
+        _over_the_edge(texture, level, face, x0 + 1, y0),
+        _over_the_edge(texture, level, face, x0, y0 + 1),
+        _over_the_edge(texture, level, face, x0 + 1, y0 + 1),
+        x - x0,
+        y - y0,
+    )
+
+
+@kernel
+def _texel(texture: Texture, level: int, face: int, x: int, y: int) -> int:
+    """Index of a texel."""
+    width = texture.width[level]
+    images = 1 if texture.first.shape[0] < 2 or texture.first[1] == texture.width[0] * texture.height[0] else FACES
+    return texture.first[level] + (face * width * width if images == FACES else 0) + y * width + x
+
+
+@kernel
+def _over_the_edge(texture: Texture, level: int, face: int, x: int, y: int) -> int:
+    """Index of a texel that may lie just outside of a face, and so on another."""
+    width = texture.width[level]
+    if 0 <= x < width and 0 <= y < width:
+        return _texel(texture, level, face, x, y)
+    dx, dy, dz = _unproject(face, (x + 0.5) / width, (y + 0.5) / width)
+    face, s, t = _project(dx, dy, dz)
+    return _texel(texture, level, face, min(int(s * width), width - 1), min(int(t * width), width - 1))
+
+
+@kernel
+def _texels_to_a_pixel(view: np.ndarray, x: int, y: int, size: int, width: int) -> float:
+    """The greatest change of a texel's coordinate from the first pixel of a block to its neighbours.
+
+    By the derivatives of the quotient in the face of the first pixel (lp_bld_sample.c, `lp_build_cube_lookup`).
+    """
+    dx, dy, dz = direction(view, x + 0.5 - 0.5 * size, y + 0.5 - 0.5 * size)
+    s, t, r = _cube_axes(dx, dy, dz)
+    greatest = 0.0
+    for step in range(RIGHT, UP + 1):
+        ds, dt, dr = _cube_axes(view[step, 0], view[step, 1], view[step, 2])
+        if abs(r) >= abs(s) and abs(r) >= abs(t):
+            ratio = dr / r
+            one, other, major = ds - s * ratio, dt - t * ratio, r
+        elif abs(s) > abs(t):
+            ratio = ds / s
+            one, other, major = dr - r * ratio, dt - t * ratio, s
+        else:
+            ratio = dt / t
+            one, other, major = ds - s * ratio, dr - r * ratio, t
+        greatest = max(greatest, abs(one / major), abs(other / major))
+    return 0.5 * width * greatest

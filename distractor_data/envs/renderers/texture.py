@@ -1,0 +1,120 @@
+"""Textures as Mesa's llvmpipe reads them: mipmaps, their choice for a 2×2 block of pixels, bilinear lookups."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from distractor_data.envs.renderers.compiled import kernel
+
+# llvmpipe blends two levels around the middle between them only, with a piecewise linear log2 (lp_bld_sample.c,
+# `lp_build_brilinear_rho` with its factor 2): the level is the exponent of scale · rho, the blend 2 · mantissa - 3.
+_BRILINEAR_SCALE = 3.5 / (2 * 1.4142135623730951)
+
+
+class Texture(NamedTuple):
+    """The levels of a texture of one or six equally large images, one after the other."""
+
+    pixels: np.ndarray  # (…, 3) uint8: level 0 of every face, then level 1, …
+    first: np.ndarray  # (levels,): first pixel of a level
+    width: np.ndarray  # (levels,)
+    height: np.ndarray  # (levels,)
+
+
+def empty_texture(width: int, height: int, faces: int) -> Texture:
+    """Room for all levels, each half as large as the one before, down to one pixel."""
+    sizes = [(width, height)]
+    while sizes[-1] != (1, 1):
+        sizes.append((max(1, sizes[-1][0] // 2), max(1, sizes[-1][1] // 2)))
+    counts = np.array([faces * w * h for w, h in sizes])
+    return Texture(
+        np.zeros((int(counts.sum()), 3), np.uint8),
+        np.cumsum(counts) - counts,
+        np.array([w for w, _ in sizes]),
+        np.array([h for _, h in sizes]),
+    )
+
+
+@kernel
+def fill(texture: Texture, images: np.ndarray, faces: int) -> None:
+    """Write the images, (faces · height · width, 3) uint8, and make the smaller levels from them."""
+    texture.pixels[: images.shape[0]] = images
+    for level in range(1, texture.first.shape[0]):
+        wide, high = texture.width[level - 1], texture.height[level - 1]
+        for face in range(faces):
+            source = texture.first[level - 1] + face * wide * high
+            target = texture.first[level] + face * texture.width[level] * texture.height[level]
+            _halve(texture.pixels, source, wide, high, target, texture.width[level], texture.height[level])
+
+
+@kernel
+def _halve(pixels: np.ndarray, source: int, wide: int, high: int, target: int, width: int, height: int) -> None:
+    """One level from the one before: linear between two texels along x, then along y, each rounded to a byte."""
+    for y in range(height):
+        y0, y1, share_y = _neighbours(y, height, high)
+        for x in range(width):
+            x0, x1, share_x = _neighbours(x, width, wide)
+            for channel in range(3):
+                upper = _mix(pixels[source + y0 * wide + x0, channel], pixels[source + y0 * wide + x1, channel], share_x)
+                lower = _mix(pixels[source + y1 * wide + x0, channel], pixels[source + y1 * wide + x1, channel], share_x)
+                pixels[target + y * width + x, channel] = _mix(upper, lower, share_y)
+
+
+@kernel
+def _neighbours(place: int, small: int, large: int) -> tuple[int, int, int]:
+    """The two texels around the centre of a texel of the next level, and the second's share in 256ths."""
+    twice = (2 * place + 1) * large - small
+    low = twice // (2 * small)
+    share = (twice - low * 2 * small) * 256 // (2 * small)
+    return low, min(low + 1, large - 1), share
+
+
+@kernel
+def _mix(one: int, other: int, share: int) -> int:
+    """Between two bytes, as llvmpipe rounds: halves go up."""
+    one, other = int(one), int(other)
+    return one + (((other - one) * share + 128) >> 8)
+
+
+@kernel
+def choose_level(rho: float, levels: int) -> tuple[int, float]:
+    """The larger of the two levels that are blended, and the other's share, for `rho` texels to a pixel."""
+    if not rho > 1.0:  # neither where it is not a number, at a ray along the plane
+        return 0, 0.0
+    level, mantissa = 0, rho * _BRILINEAR_SCALE
+    while mantissa >= 2.0 and level < levels:
+        mantissa *= 0.5
+        level += 1
+    if level >= levels - 1:
+        return levels - 1, 0.0
+    return level, max(0.0, 2.0 * mantissa - 3.0)
+
+
+@kernel
+def repeated(texture: Texture, level: int, s: float, t: float) -> tuple[float, float, float]:
+    """Colour (0 to 255) at s, t of a level of a texture that repeats."""
+    width, height = texture.width[level], texture.height[level]
+    x, y = (s - math.floor(s)) * width - 0.5, (t - math.floor(t)) * height - 0.5
+    x0, y0 = int(math.floor(x)), int(math.floor(y))
+    x1, y1 = (x0 + 1) % width, (y0 + 1) % height
+    share_x, share_y = x - x0, y - y0
+    first = texture.first[level]
+    row0, row1 = first + (y0 % height) * width, first + y1 * width
+    x0 = x0 % width
+    return bilinear(texture.pixels, row0 + x0, row0 + x1, row1 + x0, row1 + x1, share_x, share_y)
+
+
+@kernel
+def bilinear(
+    pixels: np.ndarray, a: int, b: int, c: int, d: int, share_x: float, share_y: float
+) -> tuple[float, float, float]:
+    """Between four pixels: a, b of one row and c, d of the next."""
+    top_left, top_right = (1.0 - share_x) * (1.0 - share_y), share_x * (1.0 - share_y)
+    low_left, low_right = (1.0 - share_x) * share_y, share_x * share_y
+    return (
+        top_left * pixels[a, 0] + top_right * pixels[b, 0] + low_left * pixels[c, 0] + low_right * pixels[d, 0],
+        top_left * pixels[a, 1] + top_right * pixels[b, 1] + low_left * pixels[c, 1] + low_right * pixels[d, 1],
+        top_left * pixels[a, 2] + top_right * pixels[b, 2] + low_left * pixels[c, 2] + low_right * pixels[d, 2],
+    )
