@@ -7,206 +7,182 @@ shadows, every other layer one light that does. What is mirrored or transparent 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import cos_sin, power, tangent
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.facets import Facets, vertex
-from distractor_data.envs.renderers.scene import (
-    DIRECT,
+from distractor_data.envs.renderers.facets import normal, position
+from distractor_data.envs.renderers.records import (
+    AMBIENT,
+    DIFFUSE,
     ELLIPSOID,
+    EMISSION,
     EYE,
-    MIRRORED,
+    LIGHT,
+    MAX_LAYERS,
     PLANE,
+    SHININESS,
+    SPECULAR,
+    SPECULARITY,
     SPHERE,
-    Scene,
-    bounding_radius,
+    Record,
 )
-from distractor_data.envs.renderers.shapes import MISS, enter
+from distractor_data.envs.renderers.shapes import enter
 
-AMBIENT, DIFFUSE, SPECULAR = 0, 1, 2
 _SHADOW_ANGLE = 160.0  # degrees; the widest that a spot light's shadow map sees (render_gl3.c)
-_NO_LIGHTS_AMBIENT = 0.3  # render_gl3.c, `initLights`
+_RADIANS = 3.141592653589793 / 180
+_MAX_SHININESS = 128.0  # OpenGL's, which MuJoCo calls 1
 
 
-class Lights(NamedTuple):
-    """The lights' constants, by their index in the model; the headlight is the last."""
-
-    directional: np.ndarray  # (L,)
-    colour: np.ndarray  # (L, 3, 3): ambient, diffuse, specular
-    attenuation: np.ndarray  # (L, 3)
-    exponent: np.ndarray  # (L,)
-    cutoff: np.ndarray  # (L,): its cosine
-    reach: np.ndarray  # (L,): half the shadow map's width, at distance 1 or, for directional lights, anywhere
-    layers: int
-
-
-class Lit(NamedTuple):
-    """Vertices that were lit, each at most once a frame and view: V of them, in K layers and all together."""
-
-    frame: np.ndarray  # (2, V): the number of the frame in which it was last lit
-    corner: np.ndarray  # (V, 3): its position in the frame of its shape's rays
-    colour: np.ndarray  # (2, V, K + 1, 3); the last is all layers together
-
-
-def lights(model: mujoco.MjModel) -> Lights:
-    """The constants of the model's lights."""
+def constant_lights(model: mujoco.MjModel) -> np.ndarray:
+    """The headlight and the model's lights (LIGHT), but for what may change from frame to frame."""
+    lights = np.zeros(model.nlight + 1, LIGHT)
     head = model.vis.headlight
+    lights[0]["on"], lights[0]["directional"] = head.active, 1
+    lights[0]["colour"] = head.ambient, head.diffuse, head.specular
     if hasattr(model, "light_directional"):
-        directional = model.light_directional.astype(np.bool_)
-    else:
+        directional = model.light_directional
+    else:  # since MuJoCo 3.3.3
         directional = model.light_type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-    colours = [model.light_ambient, model.light_diffuse, model.light_specular]
-    headlight = [[head.ambient, head.diffuse, head.specular]]
-    spread = [min(2 * float(cutoff) * model.vis.map.shadowscale, _SHADOW_ANGLE) for cutoff in model.light_cutoff]
-    wide = float(model.vis.map.shadowclip * model.stat.extent)
-    radians = 3.141592653589793 / 180
-    return Lights(
-        np.append(directional, True),
-        np.concatenate([np.stack(colours, axis=1), headlight]).astype(np.float64),
-        np.concatenate([model.light_attenuation, [[1, 0, 0]]]).astype(np.float64),
-        np.append(model.light_exponent, 0).astype(np.float64),
-        np.array([*(cos_sin(float(cutoff) * radians)[0] for cutoff in model.light_cutoff), -1.0]),
-        np.array(
-            [
-                *(wide if flat else tangent(angle * radians / 2) for flat, angle in zip(directional, spread, strict=True)),
-                wide,
-            ]
-        ),
-        1 + int((model.light_castshadow.astype(bool) & model.light_active.astype(bool)).sum()),
-    )
-
-
-def nothing_lit(facets: Facets, layers: int) -> Lit:
-    """Room for all vertices."""
-    return Lit(
-        np.zeros((2, facets.vertices), np.int64),
-        np.zeros((facets.vertices, 3)),
-        np.zeros((2, facets.vertices, layers + 1, 3)),
-    )
+    for index in range(model.nlight):
+        light, cutoff = lights[index + 1], float(model.light_cutoff[index])
+        light["directional"], light["shadows"] = directional[index], model.light_castshadow[index]
+        light["colour"] = model.light_ambient[index], model.light_diffuse[index], model.light_specular[index]
+        light["attenuation"], light["exponent"] = model.light_attenuation[index], model.light_exponent[index]
+        light["cutoff"] = cos_sin(cutoff * _RADIANS)[0]
+        if directional[index]:
+            light["reach"] = model.vis.map.shadowclip * model.stat.extent
+        else:
+            angle = min(2 * cutoff * float(model.vis.map.shadowscale), _SHADOW_ANGLE)
+            light["reach"] = tangent(angle * _RADIANS / 2)
+    return lights
 
 
 @kernel
 def light_vertex(
-    scene: Scene, facets: Facets, lights: Lights, lit: Lit, view: int, shape: int, row: int, column: int
+    frame: Record,
+    shape: Record,
+    part: Record,
+    lights: np.ndarray,
+    vertices: np.ndarray,
+    view: int,
+    tint: float,
+    row: int,
+    column: int,
 ) -> int:
-    """Light a vertex, unless this frame has; returns its number."""
-    index, kind, size = scene.model_index[shape], scene.kind[shape], scene.size[shape]
-    number = facets.first[index] + row * facets.columns[index] + column
-    if lit.frame[view, number] == scene.number[0]:
+    """Light a vertex of a shape, unless this frame has; returns its number. `tint` is the mirror's reflectance or 1."""
+    number = part.first + row * part.columns + column
+    vertex = vertices[number]
+    if vertex.frame[view] == frame.number:
         return number
-    lit.frame[view, number] = scene.number[0]
-    place = np.empty((2, 3))
-    vertex(facets, kind, index, size, row, column, place)
-    round_shape = kind == SPHERE or kind == ELLIPSOID
-    for axis in range(3):
-        lit.corner[number, axis] = place[0, axis] / size[axis] if round_shape else place[0, axis]
-    position, normal = np.empty(3), np.empty(3)
-    length = math.sqrt(place[1, 0] ** 2 + place[1, 1] ** 2 + place[1, 2] ** 2)
-    for axis in range(3):
-        position[axis], normal[axis] = scene.position[shape, axis], 0.0
-        for own in range(3):
-            position[axis] += scene.rotation[shape, axis, own] * place[0, own]
-            normal[axis] += scene.rotation[shape, axis, own] * place[1, own] / length
-    _light(scene, lights, view, shape, position, normal, lit.colour[view, number])
+    vertex.frame[view] = frame.number
+    x, y, z = position(frame, shape, part, row, column)
+    round_shape = shape.kind == SPHERE or shape.kind == ELLIPSOID
+    vertex.corner[0] = x / shape.size[0] if round_shape else x
+    vertex.corner[1] = y / shape.size[1] if round_shape else y
+    vertex.corner[2] = z / shape.size[2] if round_shape else z
+    at, own = shape.position, shape.rotation
+    wx = at[0] + own[0, 0] * x + own[0, 1] * y + own[0, 2] * z
+    wy = at[1] + own[1, 0] * x + own[1, 1] * y + own[1, 2] * z
+    wz = at[2] + own[2, 0] * x + own[2, 1] * y + own[2, 2] * z
+    x, y, z = normal(frame, shape, row, column)
+    nx = own[0, 0] * x + own[0, 1] * y + own[0, 2] * z
+    ny = own[1, 0] * x + own[1, 1] * y + own[1, 2] * z
+    nz = own[2, 0] * x + own[2, 1] * y + own[2, 2] * z
+    colour = vertex.colour[view]
+    for channel in range(3):
+        colour[:, channel] = 0.0
+        colour[0, channel] = tint * shape.rgba[channel] * shape.shine[EMISSION]
+    for light in lights:
+        if light.on:
+            _light(frame, shape, light, view, tint, wx, wy, wz, nx, ny, nz, colour[light.layer])
+    for channel in range(3):
+        for layer in range(frame.layers):
+            colour[MAX_LAYERS, channel] += colour[layer, channel]
+            colour[layer, channel] = min(colour[layer, channel], 1.0)
+        colour[MAX_LAYERS, channel] = min(colour[MAX_LAYERS, channel], 1.0)
     return number
 
 
 @kernel
 def _light(
-    scene: Scene, lights: Lights, view: int, shape: int, position: np.ndarray, normal: np.ndarray, colour: np.ndarray
+    frame: Record,
+    shape: Record,
+    light: Record,
+    view: int,
+    tint: float,
+    x: float,
+    y: float,
+    z: float,
+    nx: float,
+    ny: float,
+    nz: float,
+    colour: np.ndarray,
 ) -> None:
-    """Colours of all layers, each clamped to [0, 1], at a place with a normal; OpenGL 2.1, section 2.14.1."""
-    together = lights.layers
-    tint = scene.shine[scene.number[3], 3] if view == MIRRORED else 1.0
-    ambient = _NO_LIGHTS_AMBIENT if scene.number[2] == 0 else 0.0
-    for channel in range(3):
-        colour[1:, channel] = 0.0
-        colour[0, channel] = tint * scene.rgba[shape, channel] * (scene.shine[shape, 0] + ambient)
-    for light in range(scene.number[2]):
-        index, layer = scene.light_index[light], scene.light_layer[light]
-        power_here, diffuse, specular = _strength(scene, lights, view, shape, light, position, normal)
-        if power_here == 0.0:
-            continue
-        for channel in range(3):
-            own = tint * scene.rgba[shape, channel]
-            colour[layer, channel] += power_here * (
-                own * (lights.colour[index, AMBIENT, channel] + diffuse * lights.colour[index, DIFFUSE, channel])
-                + scene.shine[shape, 1] * specular * lights.colour[index, SPECULAR, channel]
-            )
-    for channel in range(3):
-        for layer in range(together):
-            colour[together, channel] += colour[layer, channel]
-            colour[layer, channel] = min(max(colour[layer, channel], 0.0), 1.0)
-        colour[together, channel] = min(max(colour[together, channel], 0.0), 1.0)
-
-
-@kernel
-def _strength(
-    scene: Scene, lights: Lights, view: int, shape: int, light: int, position: np.ndarray, normal: np.ndarray
-) -> tuple[float, float, float]:
-    """How much of a light comes to a place, and how much of that is diffuse and specular reflection."""
-    index, along = scene.light_index[light], scene.light_direction[light]
+    """Add one light at x, y, z, where the shape's normal is n, to a colour; OpenGL 2.1, section 2.14.1."""
+    along = light.direction
     lx, ly, lz, strength = -along[0], -along[1], -along[2], 1.0
-    if not lights.directional[index]:
-        lx = scene.light_position[light, 0] - position[0]
-        ly = scene.light_position[light, 1] - position[1]
-        lz = scene.light_position[light, 2] - position[2]
+    if not light.directional:
+        lx, ly, lz = light.position[0] - x, light.position[1] - y, light.position[2] - z
         distance = math.sqrt(lx * lx + ly * ly + lz * lz)
         lx, ly, lz = lx / distance, ly / distance, lz / distance
         centred = -(lx * along[0] + ly * along[1] + lz * along[2])
-        if centred < lights.cutoff[index] or centred <= 0.0:
-            return 0.0, 0.0, 0.0
-        fade = lights.attenuation[index]
-        strength = power(centred, lights.exponent[index]) / (fade[0] + distance * (fade[1] + distance * fade[2]))
-    diffuse = normal[0] * lx + normal[1] * ly + normal[2] * lz
-    if diffuse <= 0.0:
-        return strength, 0.0, 0.0
-    vx = scene.views[view, EYE, 0] - position[0]
-    vy = scene.views[view, EYE, 1] - position[1]
-    vz = scene.views[view, EYE, 2] - position[2]
-    far = math.sqrt(vx * vx + vy * vy + vz * vz)
-    hx, hy, hz = lx + vx / far, ly + vy / far, lz + vz / far
-    half = math.sqrt(hx * hx + hy * hy + hz * hz)
-    facing = (normal[0] * hx + normal[1] * hy + normal[2] * hz) / half
-    return strength, diffuse, power(facing, 128.0 * scene.shine[shape, 2]) if facing > 0.0 else 0.0
+        if centred < light.cutoff or centred <= 0.0:
+            return
+        fade = light.attenuation
+        strength = power(centred, light.exponent) / (fade[0] + distance * (fade[1] + distance * fade[2]))
+    diffuse = max(0.0, nx * lx + ny * ly + nz * lz)
+    specular = 0.0
+    if diffuse > 0.0 and shape.shine[SPECULARITY] > 0.0:
+        eye = frame.views[view, EYE]
+        vx, vy, vz = eye[0] - x, eye[1] - y, eye[2] - z
+        distance = math.sqrt(vx * vx + vy * vy + vz * vz)
+        hx, hy, hz = lx + vx / distance, ly + vy / distance, lz + vz / distance
+        facing = (nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz)
+        if facing > 0.0:
+            specular = shape.shine[SPECULARITY] * power(facing, _MAX_SHININESS * shape.shine[SHININESS])
+    for channel in range(3):
+        colour[channel] += strength * (
+            tint * shape.rgba[channel] * (light.colour[AMBIENT, channel] + diffuse * light.colour[DIFFUSE, channel])
+            + specular * light.colour[SPECULAR, channel]
+        )
 
 
 @kernel
-def in_shadow(scene: Scene, lights: Lights, light: int, shape: int, x: float, y: float, z: float) -> bool:
+def in_shadow(
+    frame: Record, shapes: np.ndarray, light: Record, receiver: int, x: float, y: float, z: float
+) -> bool:
     """Whether another shape stands between a light and a place on a shape, as far as its shadow map reaches."""
-    index = scene.light_index[light]
-    along = scene.light_direction[light]
-    ox, oy, oz = scene.light_position[light]
+    along = light.direction
+    ox, oy, oz = light.position[0], light.position[1], light.position[2]
     dx, dy, dz = x - ox, y - oy, z - oz
-    if not _in_map(lights.directional[index], along, dx, dy, dz, lights.reach[index]):
+    if not _in_map(light, dx, dy, dz):
         return False
-    if lights.directional[index]:
+    if light.directional:
         distance = dx * along[0] + dy * along[1] + dz * along[2]
         dx, dy, dz = distance * along[0], distance * along[1], distance * along[2]
         ox, oy, oz = x - dx, y - dy, z - dz
     length = dx * dx + dy * dy + dz * dz
-    for other in range(scene.number[1]):
-        if other == shape or scene.kind[other] == PLANE:
+    for index in range(frame.shapes):
+        shape = shapes[index]
+        if index == receiver or shape.kind == PLANE:
             continue
-        px = scene.position[other, 0] - ox
-        py = scene.position[other, 1] - oy
-        pz = scene.position[other, 2] - oz
+        px, py, pz = shape.position[0] - ox, shape.position[1] - oy, shape.position[2] - oz
         near = (px * dx + py * dy + pz * dz) / length
         px, py, pz = px - near * dx, py - near * dy, pz - near * dz
-        if px * px + py * py + pz * pz > bounding_radius(scene, other) ** 2:
+        if px * px + py * py + pz * pz > shape.radius * shape.radius:
             continue
-        if 0.0 < _enter_from(scene, other, ox, oy, oz, dx, dy, dz) < 1.0:
+        if 0.0 < _enter_from(shape, ox, oy, oz, dx, dy, dz) < 1.0:
             return True
     return False
 
 
 @kernel
-def _in_map(directional: bool, along: np.ndarray, dx: float, dy: float, dz: float, reach: float) -> bool:
-    """Whether a place at d from the light is in its shadow map, whose up-direction is `mjr_orthoVec`'s."""
+def _in_map(light: Record, dx: float, dy: float, dz: float) -> bool:
+    """Whether a place at d from a light is in its shadow map, whose up-direction is `mjr_orthoVec`'s."""
+    along = light.direction
     if along[1] * along[1] + along[2] * along[2] > 0.01:  # along × -x
         ux, uy, uz = 0.0, -along[2], along[1]
     else:  # along × y
@@ -214,26 +190,26 @@ def _in_map(directional: bool, along: np.ndarray, dx: float, dy: float, dz: floa
     length = math.sqrt(ux * ux + uy * uy + uz * uz)
     ux, uy, uz = ux / length, uy / length, uz / length
     sx, sy, sz = along[1] * uz - along[2] * uy, along[2] * ux - along[0] * uz, along[0] * uy - along[1] * ux
-    ahead = 1.0 if directional else dx * along[0] + dy * along[1] + dz * along[2]
-    limit = reach * ahead
+    limit = light.reach
+    if not light.directional:
+        limit *= dx * along[0] + dy * along[1] + dz * along[2]
     return abs(ux * dx + uy * dy + uz * dz) <= limit and abs(sx * dx + sy * dy + sz * dz) <= limit
 
 
 @kernel
-def _enter_from(scene: Scene, shape: int, ox: float, oy: float, oz: float, dx: float, dy: float, dz: float) -> float:
+def _enter_from(shape: Record, ox: float, oy: float, oz: float, dx: float, dy: float, dz: float) -> float:
     """Ray parameter where a ray of the world enters a shape."""
-    rotation, kind, size = scene.rotation[shape], scene.kind[shape], scene.size[shape]
-    px, py, pz = ox - scene.position[shape, 0], oy - scene.position[shape, 1], oz - scene.position[shape, 2]
-    lx = px * rotation[0, 0] + py * rotation[1, 0] + pz * rotation[2, 0]
-    ly = px * rotation[0, 1] + py * rotation[1, 1] + pz * rotation[2, 1]
-    lz = px * rotation[0, 2] + py * rotation[1, 2] + pz * rotation[2, 2]
-    kx = dx * rotation[0, 0] + dy * rotation[1, 0] + dz * rotation[2, 0]
-    ky = dx * rotation[0, 1] + dy * rotation[1, 1] + dz * rotation[2, 1]
-    kz = dx * rotation[0, 2] + dy * rotation[1, 2] + dz * rotation[2, 2]
-    if kind == SPHERE or kind == ELLIPSOID:
-        return enter(kind, size, lx / size[0], ly / size[1], lz / size[2], kx / size[0], ky / size[1], kz / size[2])
-    return enter(kind, size, lx, ly, lz, kx, ky, kz)
+    own, size = shape.rotation, shape.size
+    px, py, pz = ox - shape.position[0], oy - shape.position[1], oz - shape.position[2]
+    lx = px * own[0, 0] + py * own[1, 0] + pz * own[2, 0]
+    ly = px * own[0, 1] + py * own[1, 1] + pz * own[2, 1]
+    lz = px * own[0, 2] + py * own[1, 2] + pz * own[2, 2]
+    kx = dx * own[0, 0] + dy * own[1, 0] + dz * own[2, 0]
+    ky = dx * own[0, 1] + dy * own[1, 1] + dz * own[2, 1]
+    kz = dx * own[0, 2] + dy * own[1, 2] + dz * own[2, 2]
+    if shape.kind == SPHERE or shape.kind == ELLIPSOID:
+        lx, ly, lz = lx / size[0], ly / size[1], lz / size[2]
+        kx, ky, kz = kx / size[0], ky / size[1], kz / size[2]
+    return enter(shape.kind, size, lx, ly, lz, kx, ky, kz)
 
 
-assert DIRECT == 0
-assert MISS > 1.0

@@ -8,9 +8,9 @@ import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import dot
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.scene import (
-    CAPSULE,
+from distractor_data.envs.renderers.records import (
     AHEAD,
+    CAPSULE,
     CYLINDER,
     ELLIPSOID,
     EYE,
@@ -18,8 +18,7 @@ from distractor_data.envs.renderers.scene import (
     RIGHT,
     SPHERE,
     UP,
-    Scene,
-    bounding_radius,
+    Record,
 )
 
 MISS = np.inf
@@ -37,10 +36,11 @@ def direction(ray: np.ndarray, x: float, y: float) -> tuple[float, float, float]
 
 
 @kernel
-def depth(kind: int, size: np.ndarray, ray: np.ndarray, x: float, y: float) -> float:
-    """Ray parameter where the ray through x, y enters a shape, or MISS."""
+def depth(shape: Record, view: int, x: float, y: float) -> float:
+    """Ray parameter where the ray of a view through x, y enters a shape, or MISS."""
+    ray = shape.ray[view]
     dx, dy, dz = direction(ray, x, y)
-    return enter(kind, size, ray[EYE, 0], ray[EYE, 1], ray[EYE, 2], dx, dy, dz)
+    return enter(shape.kind, shape.size, ray[EYE, 0], ray[EYE, 1], ray[EYE, 2], dx, dy, dz)
 
 
 @kernel
@@ -120,29 +120,30 @@ def _box(size: np.ndarray, ox: float, oy: float, oz: float, dx: float, dy: float
 
 
 @kernel
-def pixel_bounds(scene: Scene, view: int, shape: int, height: float, size: int, bounds: np.ndarray) -> None:
-    """First and last column and row (from the bottom) of the pixels that a shape may touch, into `bounds`."""
-    bounds[0] = bounds[2] = 0
-    bounds[1] = bounds[3] = size - 1
-    if scene.kind[shape] == PLANE:
-        return
+def pixel_bounds(frame: Record, shape: Record, view: int) -> tuple[int, int, int, int]:
+    """First and last column, first and last row (from the bottom), of the pixels that a shape may touch."""
+    last = frame.size - 1
+    if shape.kind == PLANE:
+        return 0, last, 0, last
+    radius, reach = shape.radius, 0.0
+    if shape.kind == CAPSULE:
+        radius, reach = shape.size[0], shape.size[2]
     low_x, high_x, low_y, high_y = MISS, -MISS, MISS, -MISS
-    radius, reach = bounding_radius(scene, shape), 0.0
-    if scene.kind[shape] == CAPSULE:
-        radius, reach = scene.size[shape, 0], scene.size[shape, 2]
-    pixel, middle = 2.0 * height / size, 0.5 * size
+    pixel, middle = 2.0 * frame.height / frame.size, 0.5 * frame.size
     for end in (-1.0, 1.0):
-        right, up, ahead = _in_view(scene, view, shape, end * reach, pixel)
+        aside, up, ahead = _in_view(frame, shape, view, end * reach, pixel)
         if ahead <= 1.01 * radius:
-            return  # about the eye: anywhere
-        left, right = _span(right, ahead, radius)
+            return 0, last, 0, last  # about the eye: anywhere
+        left, right = _span(aside, ahead, radius)
         bottom, top = _span(up, ahead, radius)
         low_x, high_x = min(low_x, left), max(high_x, right)
         low_y, high_y = min(low_y, bottom), max(high_y, top)
-    bounds[0] = max(0, _column(middle + low_x / pixel, size))
-    bounds[1] = min(size - 1, _column(middle + high_x / pixel, size))
-    bounds[2] = max(0, _column(middle + low_y / pixel, size))
-    bounds[3] = min(size - 1, _column(middle + high_y / pixel, size))
+    return (
+        max(0, _column(middle + low_x / pixel, frame.size)),
+        min(last, _column(middle + high_x / pixel, frame.size)),
+        max(0, _column(middle + low_y / pixel, frame.size)),
+        min(last, _column(middle + high_y / pixel, frame.size)),
+    )
 
 
 @kernel
@@ -152,14 +153,14 @@ def _column(place: float, size: int) -> int:
 
 
 @kernel
-def _in_view(scene: Scene, view: int, shape: int, along: float, pixel: float) -> tuple[float, float, float]:
+def _in_view(frame: Record, shape: Record, view: int, along: float, pixel: float) -> tuple[float, float, float]:
     """A point on a shape's z axis as a view sees it: right, up, ahead."""
     right = up = ahead = 0.0
     for axis in range(3):
-        offset = scene.position[shape, axis] + along * scene.rotation[shape, axis, 2] - scene.views[view, EYE, axis]
-        right += offset * scene.views[view, RIGHT, axis] / pixel
-        up += offset * scene.views[view, UP, axis] / pixel
-        ahead += offset * scene.views[view, AHEAD, axis]
+        offset = shape.position[axis] + along * shape.rotation[axis, 2] - frame.views[view, EYE, axis]
+        right += offset * frame.views[view, RIGHT, axis] / pixel
+        up += offset * frame.views[view, UP, axis] / pixel
+        ahead += offset * frame.views[view, AHEAD, axis]
     return right, up, ahead
 
 

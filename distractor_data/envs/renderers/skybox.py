@@ -8,12 +8,11 @@ import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.scene import DIRECT, RIGHT, UP, Scene
+from distractor_data.envs.renderers.records import DIRECT, NOTHING, RIGHT, UP, Record
 from distractor_data.envs.renderers.shapes import direction
 from distractor_data.envs.renderers.texture import Texture, bilinear, choose_level, empty_texture, fill
 
 FACES = 6
-NOTHING = -1
 RADIUS = 0.7  # of the skybox, in distances to the far plane (render_gl3.c); it hides what is farther away
 
 
@@ -27,12 +26,15 @@ def upload(texture: Texture, model: mujoco.MjModel, index: int) -> None:
     """Take the pixels that the model's texture has now."""
     address, width, height = int(model.tex_adr[index]), int(model.tex_width[index]), int(model.tex_height[index])
     images = model.tex_data[address : address + 3 * width * height].reshape(-1, 3)
-    fill(texture, images, 1 if width == height else FACES)
+    fill(*texture, images, 1 if width == height else FACES)
 
 
 @kernel
-def draw_skybox(scene: Scene, texture: Texture, size: int, hit: np.ndarray, colour: np.ndarray) -> None:
+def draw_skybox(
+    frame: Record, pixels: np.ndarray, levels: np.ndarray, hit: np.ndarray, colour: np.ndarray
+) -> None:
     """Colour the samples that hit nothing."""
+    size = frame.size
     for block_y in range(0, size, 2):
         for block_x in range(0, size, 2):
             level, share, chosen = 0, 0.0, False
@@ -41,10 +43,10 @@ def draw_skybox(scene: Scene, texture: Texture, size: int, hit: np.ndarray, colo
                     if not _shows(hit[y, x]):
                         continue
                     if not chosen:
-                        rho = _texels_to_a_pixel(scene.views[DIRECT], block_x, block_y, size, texture.width[0])
-                        level, share = choose_level(rho, texture.first.shape[0])
+                        rho = _texels_to_a_pixel(frame.views[DIRECT], block_x, block_y, size, levels[0].width)
+                        level, share = choose_level(rho, levels.shape[0])
                         chosen = True
-                    red, green, blue = _look_up(scene, texture, x, y, size, level, share)
+                    red, green, blue = _look_up(frame, pixels, levels, x, y, level, share)
                     for sample in range(4):
                         if hit[y, x, sample] == NOTHING:
                             colour[y, x, sample, 0], colour[y, x, sample, 1] = red, green
@@ -57,13 +59,16 @@ def _shows(hit: np.ndarray) -> bool:
 
 
 @kernel
-def _look_up(scene: Scene, texture: Texture, x: int, y: int, size: int, level: int, share: float) -> tuple[int, int, int]:
+def _look_up(
+    frame: Record, pixels: np.ndarray, levels: np.ndarray, x: int, y: int, level: int, share: float
+) -> tuple[int, int, int]:
     """The skybox's colour at a pixel's centre, as bytes."""
-    dx, dy, dz = direction(scene.views[DIRECT], x + 0.5 - 0.5 * size, y + 0.5 - 0.5 * size)
+    dx, dy, dz = direction(frame.views[DIRECT], x + 0.5 - 0.5 * frame.size, y + 0.5 - 0.5 * frame.size)
     face, s, t = _project(dx, dy, dz)
-    red, green, blue = _read(texture, level, face, s, t)
+    faces = 1 if levels.shape[0] == 1 else levels[1].first // (levels[0].width * levels[0].width)
+    red, green, blue = _read(pixels, levels[level], faces, face, s, t)
     if share > 0.0:
-        other_red, other_green, other_blue = _read(texture, level + 1, face, s, t)
+        other_red, other_green, other_blue = _read(pixels, levels[level + 1], faces, face, s, t)
         red += share * (other_red - red)
         green += share * (other_green - green)
         blue += share * (other_blue - blue)
@@ -109,42 +114,36 @@ def _unproject(face: int, s: float, t: float) -> tuple[float, float, float]:
 
 
 @kernel
-def _read(texture: Texture, level: int, face: int, s: float, t: float) -> tuple[float, float, float]:
+def _read(
+    pixels: np.ndarray, level: Record, faces: int, face: int, s: float, t: float
+) -> tuple[float, float, float]:
     """Bilinear colour (0 to 255) in a level; over a face's edge lie the texels of the next face."""
-    width = texture.width[level]
+    width = level.width
     x, y = s * width - 0.5, t * width - 0.5
     x0, y0 = int(math.floor(x)), int(math.floor(y))
     if x0 >= 0 and y0 >= 0 and x0 + 1 < width and y0 + 1 < width:
-        a = _texel(texture, level, face, x0, y0)
-        return bilinear(texture.pixels, a, a + 1, a + width, a + width + 1, x - x0, y - y0)
-    return bilinear(
-        texture.pixels,
-        _over_the_edge(texture, level, face, x0, y0),
-        _over_the_edge(texture, level, face, x0 + 1, y0),
-        _over_the_edge(texture, level, face, x0, y0 + 1),
-        _over_the_edge(texture, level, face, x0 + 1, y0 + 1),
-        x - x0,
-        y - y0,
-    )
+        a = _texel(level, faces, face, x0, y0)
+        return bilinear(pixels, a, a + 1, a + width, a + width + 1, x - x0, y - y0)
+    a, b = _over_the_edge(level, faces, face, x0, y0), _over_the_edge(level, faces, face, x0 + 1, y0)
+    c, d = _over_the_edge(level, faces, face, x0, y0 + 1), _over_the_edge(level, faces, face, x0 + 1, y0 + 1)
+    return bilinear(pixels, a, b, c, d, x - x0, y - y0)
 
 
 @kernel
-def _texel(texture: Texture, level: int, face: int, x: int, y: int) -> int:
-    """Index of a texel."""
-    width = texture.width[level]
-    images = 1 if texture.first.shape[0] < 2 or texture.first[1] == texture.width[0] * texture.height[0] else FACES
-    return texture.first[level] + (face * width * width if images == FACES else 0) + y * width + x
+def _texel(level: Record, faces: int, face: int, x: int, y: int) -> int:
+    """Index of a texel; all faces may share one image."""
+    return level.first + ((face if faces == FACES else 0) * level.width + y) * level.width + x
 
 
 @kernel
-def _over_the_edge(texture: Texture, level: int, face: int, x: int, y: int) -> int:
+def _over_the_edge(level: Record, faces: int, face: int, x: int, y: int) -> int:
     """Index of a texel that may lie just outside of a face, and so on another."""
-    width = texture.width[level]
+    width = level.width
     if 0 <= x < width and 0 <= y < width:
-        return _texel(texture, level, face, x, y)
+        return _texel(level, faces, face, x, y)
     dx, dy, dz = _unproject(face, (x + 0.5) / width, (y + 0.5) / width)
     face, s, t = _project(dx, dy, dz)
-    return _texel(texture, level, face, min(int(s * width), width - 1), min(int(t * width), width - 1))
+    return _texel(level, faces, face, min(int(s * width), width - 1), min(int(t * width), width - 1))
 
 
 @kernel

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.records import LEVEL, Record
 
 # llvmpipe blends two levels around the middle between them only, with a piecewise linear log2 (lp_bld_sample.c,
 # `lp_build_brilinear_rho` with its factor 2): the level is the exponent of scale · rho, the blend 2 · mantissa - 3.
@@ -18,9 +19,7 @@ class Texture(NamedTuple):
     """The levels of a texture of one or six equally large images, one after the other."""
 
     pixels: np.ndarray  # (…, 3) uint8: level 0 of every face, then level 1, …
-    first: np.ndarray  # (levels,): first pixel of a level
-    width: np.ndarray  # (levels,)
-    height: np.ndarray  # (levels,)
+    levels: np.ndarray  # LEVEL: where each begins and its images' size
 
 
 def empty_texture(width: int, height: int, faces: int) -> Texture:
@@ -29,24 +28,21 @@ def empty_texture(width: int, height: int, faces: int) -> Texture:
     while sizes[-1] != (1, 1):
         sizes.append((max(1, sizes[-1][0] // 2), max(1, sizes[-1][1] // 2)))
     counts = np.array([faces * w * h for w, h in sizes])
-    return Texture(
-        np.zeros((int(counts.sum()), 3), np.uint8),
-        np.cumsum(counts) - counts,
-        np.array([w for w, _ in sizes]),
-        np.array([h for _, h in sizes]),
-    )
+    firsts = np.cumsum(counts) - counts
+    levels = np.array([(first, *size) for first, size in zip(firsts, sizes, strict=True)], LEVEL)
+    return Texture(np.zeros((int(counts.sum()), 3), np.uint8), levels)
 
 
 @kernel
-def fill(texture: Texture, images: np.ndarray, faces: int) -> None:
+def fill(pixels: np.ndarray, levels: np.ndarray, images: np.ndarray, faces: int) -> None:
     """Write the images, (faces · height · width, 3) uint8, and make the smaller levels from them."""
-    texture.pixels[: images.shape[0]] = images
-    for level in range(1, texture.first.shape[0]):
-        wide, high = texture.width[level - 1], texture.height[level - 1]
+    pixels[: images.shape[0]] = images
+    for number in range(1, levels.shape[0]):
+        large, small = levels[number - 1], levels[number]
         for face in range(faces):
-            source = texture.first[level - 1] + face * wide * high
-            target = texture.first[level] + face * texture.width[level] * texture.height[level]
-            _halve(texture.pixels, source, wide, high, target, texture.width[level], texture.height[level])
+            source = large.first + face * large.width * large.height
+            target = small.first + face * small.width * small.height
+            _halve(pixels, source, large.width, large.height, target, small.width, small.height)
 
 
 @kernel
@@ -93,17 +89,16 @@ def choose_level(rho: float, levels: int) -> tuple[int, float]:
 
 
 @kernel
-def repeated(texture: Texture, level: int, s: float, t: float) -> tuple[float, float, float]:
+def repeated(pixels: np.ndarray, level: Record, s: float, t: float) -> tuple[float, float, float]:
     """Colour (0 to 255) at s, t of a level of a texture that repeats."""
-    width, height = texture.width[level], texture.height[level]
+    width, height = level.width, level.height
     x, y = (s - math.floor(s)) * width - 0.5, (t - math.floor(t)) * height - 0.5
     x0, y0 = int(math.floor(x)), int(math.floor(y))
     x1, y1 = (x0 + 1) % width, (y0 + 1) % height
     share_x, share_y = x - x0, y - y0
-    first = texture.first[level]
-    row0, row1 = first + (y0 % height) * width, first + y1 * width
+    row0, row1 = level.first + (y0 % height) * width, level.first + y1 * width
     x0 = x0 % width
-    return bilinear(texture.pixels, row0 + x0, row0 + x1, row1 + x0, row1 + x1, share_x, share_y)
+    return bilinear(pixels, row0 + x0, row0 + x1, row1 + x0, row1 + x1, share_x, share_y)
 
 
 @kernel

@@ -1,0 +1,72 @@
+"""The texture of planes: read at each pixel's centre, at the level that suits its block of 2×2 pixels."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.records import EYE, Record
+from distractor_data.envs.renderers.shapes import direction
+from distractor_data.envs.renderers.texture import Texture, choose_level, empty_texture, fill, repeated
+
+_FARTHEST = 1e9  # repeats of a texture; beyond, at rays along the plane, there is no telling where in it
+
+
+def read_texture(model: mujoco.MjModel) -> tuple[Texture, np.ndarray]:
+    """The one texture that planes have, and how often each material repeats it along x and y: (M, 2), or 0."""
+    repeats = np.zeros((max(1, model.nmat), 2))
+    texture = empty_texture(1, 1, 1)
+    for material in range(model.nmat):
+        index = int(model.mat_texid[material].max())
+        if index < 0 or model.tex_type[index] != mujoco.mjtTexture.mjTEXTURE_2D:
+            continue
+        repeats[material] = model.mat_texrepeat[material]
+        width, height, address = int(model.tex_width[index]), int(model.tex_height[index]), int(model.tex_adr[index])
+        texture = empty_texture(width, height, 1)
+        fill(*texture, model.tex_data[address : address + 3 * width * height].reshape(-1, 3), 1)
+    return texture, repeats
+
+
+@kernel
+def plane_texture(
+    frame: Record,
+    shape: Record,
+    view: int,
+    pixels: np.ndarray,
+    levels: np.ndarray,
+    repeats: np.ndarray,
+    x: int,
+    y: int,
+) -> tuple[float, float, float]:
+    """The texture's colour, 0 to 1, in a pixel of a plane; white for a plane without one."""
+    if shape.material < 0 or repeats[shape.material, 0] == 0.0:
+        return 1.0, 1.0, 1.0
+    scale_s, scale_t = 0.5 * repeats[shape.material, 0], -0.5 * repeats[shape.material, 1]
+    ray, half = shape.ray[view], 0.5 * frame.size
+    s, t = _meet(ray, x + 0.5 - half, y + 0.5 - half)
+    s, t = scale_s * s - 0.5, scale_t * t - 0.5
+    if not (abs(s) < _FARTHEST and abs(t) < _FARTHEST):
+        return 1.0, 1.0, 1.0
+    first_x, first_y = x - x % 2 + 0.5 - half, y - y % 2 + 0.5 - half
+    s0, t0 = _meet(ray, first_x, first_y)
+    s1, t1 = _meet(ray, first_x + 1.0, first_y)
+    s2, t2 = _meet(ray, first_x, first_y + 1.0)
+    change_s = abs(scale_s) * levels[0].width * max(abs(s1 - s0), abs(s2 - s0))
+    change_t = abs(scale_t) * levels[0].height * max(abs(t1 - t0), abs(t2 - t0))
+    level, share = choose_level(max(change_s, change_t), levels.shape[0])
+    red, green, blue = repeated(pixels, levels[level], s, t)
+    if share > 0.0:
+        other_red, other_green, other_blue = repeated(pixels, levels[level + 1], s, t)
+        red += share * (other_red - red)
+        green += share * (other_green - green)
+        blue += share * (other_blue - blue)
+    return red / 255.0, green / 255.0, blue / 255.0
+
+
+@kernel
+def _meet(ray: np.ndarray, x: float, y: float) -> tuple[float, float]:
+    """Where the line of the ray through x, y meets a plane, in the plane's own x and y."""
+    dx, dy, dz = direction(ray, x, y)
+    t = -ray[EYE, 2] / dz
+    return ray[EYE, 0] + t * dx, ray[EYE, 1] + t * dy

@@ -1,0 +1,96 @@
+"""The tables that the caster's functions share, as numpy records: one pointer each for the compiled code to pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Record = Any  # one element of a table, its fields as attributes; numba knows them from the table's dtype
+
+PLANE, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX = 0, 2, 3, 4, 5, 6  # mjtGeom
+DIRECT, MIRRORED = 0, 1  # views: the camera's own, and through the mirror that a reflecting plane is
+EYE, AHEAD, RIGHT, UP = 0, 1, 2, 3  # a view: where from, the ray of the picture's middle, what a pixel adds to it
+EMISSION, SPECULARITY, SHININESS, REFLECTANCE = 0, 1, 2, 3  # what a material does with light
+AMBIENT, DIFFUSE, SPECULAR = 0, 1, 2  # what a light consists of
+NOTHING = -1  # instead of a shape's index
+MAX_LAYERS = 3  # of colour (light.py): so many lights less one may cast shadows
+MAX_SLICES, MAX_STACKS = 64, 64  # of round shapes (facets.py)
+MAX_LINES = 203  # of a plane's grid: mjMAXPLANEGRID and what its padding adds
+
+FRAME = np.dtype(
+    [
+        ("number", np.int64),  # counts the frames
+        ("shapes", np.int64),
+        ("lights", np.int64),
+        ("mirror", np.int64),  # index of the reflecting plane, or NOTHING
+        ("size", np.int64),  # edge of the picture in pixels
+        ("height", np.float64),  # half the picture's at distance 1
+        ("near", np.float64),
+        ("far", np.float64),  # radius of the skybox, which hides what is farther away
+        ("views", np.float64, (2, 4, 3)),
+        ("layers", np.int64),
+        ("quads", np.int64),  # how finely a box's edge,
+        ("slices", np.int64),  # a turn
+        ("rises", np.int64),  # and a quarter turn upwards are divided
+        ("around", np.float64, (MAX_SLICES + 1, 2)),  # cosine and sine of each slice's edge
+        ("rise", np.float64, (MAX_STACKS // 2 + 1, 2)),  # cosine and sine of each elevation, equator to pole
+    ],
+    align=True,
+)
+
+SHAPE = np.dtype(
+    [
+        ("kind", np.int64),
+        ("index", np.int64),  # of the geom, or of the site past the last geom
+        ("transparent", np.int64),
+        ("material", np.int64),  # or -1
+        ("size", np.float64, (3,)),
+        ("radius", np.float64),  # of the sphere around it
+        ("position", np.float64, (3,)),
+        ("rotation", np.float64, (3, 3)),
+        ("rgba", np.float64, (4,)),
+        ("shine", np.float64, (4,)),  # EMISSION … REFLECTANCE
+        ("ray", np.float64, (2, 4, 3)),  # the views in its own frame; spheres and ellipsoids stretched to radius 1
+    ],
+    align=True,
+)
+
+LIGHT = np.dtype(
+    [
+        ("position", np.float64, (3,)),
+        ("direction", np.float64, (3,)),
+        ("on", np.int64),
+        ("layer", np.int64),
+        ("shadows", np.int64),
+        ("directional", np.int64),
+        ("colour", np.float64, (3, 3)),  # AMBIENT … SPECULAR
+        ("attenuation", np.float64, (3,)),
+        ("exponent", np.float64),
+        ("cutoff", np.float64),  # its cosine
+        ("reach", np.float64),  # half the shadow map's width, at distance 1 or, of a directional light, anywhere
+    ],
+    align=True,
+)
+
+VERTEX = np.dtype(
+    [
+        ("frame", np.int64, (2,)),  # the number of the frame that lit it last, for each view
+        ("corner", np.float64, (3,)),  # its position in the frame of its shape's rays
+        ("colour", np.float64, (2, MAX_LAYERS + 1, 3)),  # in each layer; last, of all together
+    ],
+    align=True,
+)
+
+PART = np.dtype(  # of the model: a geom, or a site
+    [
+        ("agent", np.int64),
+        ("first", np.int64),  # of its vertices
+        ("columns", np.int64),  # of its vertices in a row
+        ("cells", np.int64, (2,)),  # of a plane's grid
+        ("lines", np.float64, (2, MAX_LINES)),  # of a plane's grid, in x and y
+    ],
+    align=True,
+)
+
+LEVEL = np.dtype([("first", np.int64), ("width", np.int64), ("height", np.int64)], align=True)  # of a texture's mipmaps
