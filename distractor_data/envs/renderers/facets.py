@@ -239,10 +239,9 @@ def _find_line(lines: np.ndarray, cells: int, place: float) -> tuple[int, float]
 @kernel
 def weights(
     shape: Record, view: int, x: float, y: float, one: np.ndarray, two: np.ndarray, three: np.ndarray
-) -> tuple[float, float]:
-    """Barycentric weights of a triangle's second and third corner where a ray meets its plane, inside it or not.
-
-    Infinite or not a number where it meets none. Möller & Trumbore (1997).
+) -> tuple[float, float, float]:
+    """Where a ray meets the plane of a triangle, in the triangle or not: the barycentric weights of its second and
+    third corner, and the ray's parameter. Infinite or not a number where it meets none. Möller & Trumbore (1997).
     """
     eye = shape.ray[view, EYE]
     dx, dy, dz = direction(shape.ray[view], x, y)
@@ -252,4 +251,8 @@ def weights(
     determinant = ax * px + ay * py + az * pz
     sx, sy, sz = eye[0] - one[0], eye[1] - one[1], eye[2] - one[2]
     qx, qy, qz = sy * az - sz * ay, sz * ax - sx * az, sx * ay - sy * ax
-    return (sx * px + sy * py + sz * pz) / determinant, (dx * qx + dy * qy + dz * qz) / determinant
+    return (
+        (sx * px + sy * py + sz * pz) / determinant,
+        (dx * qx + dy * qy + dz * qz) / determinant,
+        (bx * qx + by * qy + bz * qz) / determinant,
+    )

@@ -19,7 +19,7 @@ from distractor_data.envs.renderers.records import (
     REFLECTANCE,
     Record,
 )
-from distractor_data.envs.renderers.shapes import MISS, depth, direction, pixel_bounds
+from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
 from distractor_data.envs.renderers.visible import PLACES_X, PLACES_Y, before_skybox
 
 _FARTHEST = 50.0  # facets beyond its edge to which a colour is continued; farther, the facet is seen from its edge
@@ -45,32 +45,18 @@ def draw_shapes(
         for x in range(frame.size):
             for sample in range(4):
                 index = hit[y, x, sample]
-                if index == NOTHING or _seen_before(hit[y, x], sample):
-                    continue
-                red, green, blue = _fragment(
-                    frame, shapes, parts, lights, vertices, pixels, levels, repeats, DIRECT, index, x, y, sample
-                )
-                for other in range(sample, 4):
-                    if hit[y, x, other] == index:
-                        colour[y, x, other, 0], colour[y, x, other, 1], colour[y, x, other, 2] = red, green, blue
+                if index != NOTHING:
+                    red, green, blue = _fragment(
+                        frame, shapes, parts, lights, vertices, pixels, levels, repeats, DIRECT, index, x, y, sample
+                    )
+                    colour[y, x, sample, 0], colour[y, x, sample, 1], colour[y, x, sample, 2] = red, green, blue
             for sample in range(4):
                 index = mirrored[y, x, sample]
-                if index == NOTHING or _seen_before(mirrored[y, x], sample):
-                    continue
-                red, green, blue = _fragment(
-                    frame, shapes, parts, lights, vertices, pixels, levels, repeats, MIRRORED, index, x, y, sample
-                )
-                for other in range(sample, 4):
-                    if mirrored[y, x, other] == index:
-                        _add(colour[y, x, other], red, green, blue)
-
-
-@kernel
-def _seen_before(hit: np.ndarray, sample: int) -> bool:
-    for earlier in range(sample):
-        if hit[earlier] == hit[sample]:
-            return True
-    return False
+                if index != NOTHING:
+                    red, green, blue = _fragment(
+                        frame, shapes, parts, lights, vertices, pixels, levels, repeats, MIRRORED, index, x, y, sample
+                    )
+                    _add(colour[y, x, sample], red, green, blue)
 
 
 @kernel
@@ -98,16 +84,12 @@ def _fragment(
     y: int,
     sample: int,
 ) -> tuple[int, int, int]:
-    """Colour of a shape in a pixel, as bytes: of its facet at the pixel's centre, or, where the centre misses it, of
-    the facet under a sample, continued to the centre."""
+    """Colour of a shape in a pixel, as bytes: of the facet under a sample, continued to the pixel's centre."""
     shape = shapes[index]
     part = parts[shape.index]
     middle_x, middle_y = x + 0.5 - 0.5 * frame.size, y + 0.5 - 0.5 * frame.size
-    place_x, place_y = middle_x, middle_y
+    place_x, place_y = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
     t = depth(shape, view, place_x, place_y)
-    if not 0.0 < t < MISS:
-        place_x, place_y = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
-        t = depth(shape, view, place_x, place_y)
     ray = shape.ray[view]
     dx, dy, dz = direction(ray, place_x, place_y)
     row, column, second = find_facet(
@@ -116,7 +98,7 @@ def _fragment(
     tint = shapes[frame.mirror].shine[REFLECTANCE] if view == MIRRORED else 1.0
     a, b, c = _corners(frame, shape, part, lights, vertices, view, tint, row, column, second)
     one, two, three = vertices[a], vertices[b], vertices[c]
-    u, w = weights(shape, view, middle_x, middle_y, one.corner, two.corner, three.corner)
+    u, w, t = weights(shape, view, middle_x, middle_y, one.corner, two.corner, three.corner)
     if not (abs(u) < _FARTHEST and abs(w) < _FARTHEST):
         u = w = 1.0 / 3.0
     pattern = (1.0, 1.0, 1.0)

@@ -52,9 +52,10 @@ def plane_texture(
     s0, t0 = _meet(ray, first_x, first_y)
     s1, t1 = _meet(ray, first_x + 1.0, first_y)
     s2, t2 = _meet(ray, first_x, first_y + 1.0)
-    change_s = abs(scale_s) * levels[0].width * max(abs(s1 - s0), abs(s2 - s0))
-    change_t = abs(scale_t) * levels[0].height * max(abs(t1 - t0), abs(t2 - t0))
-    level, share = choose_level(max(change_s, change_t), levels.shape[0])
+    wide, high = scale_s * levels[0].width, scale_t * levels[0].height
+    along_x = (wide * (s1 - s0)) ** 2 + (high * (t1 - t0)) ** 2
+    along_y = (wide * (s2 - s0)) ** 2 + (high * (t2 - t0)) ** 2
+    level, share = choose_level(max(along_x, along_y), levels.shape[0])
     red, green, blue = repeated(pixels, levels[level], s, t)
     if share > 0.0:
         other_red, other_green, other_blue = repeated(pixels, levels[level + 1], s, t)

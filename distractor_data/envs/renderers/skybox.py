@@ -34,23 +34,15 @@ def draw_skybox(
     frame: Record, pixels: np.ndarray, levels: np.ndarray, hit: np.ndarray, colour: np.ndarray
 ) -> None:
     """Colour the samples that hit nothing."""
-    size = frame.size
-    for block_y in range(0, size, 2):
-        for block_x in range(0, size, 2):
-            level, share, chosen = 0, 0.0, False
-            for y in range(block_y, min(block_y + 2, size)):
-                for x in range(block_x, min(block_x + 2, size)):
-                    if not _shows(hit[y, x]):
-                        continue
-                    if not chosen:
-                        rho = _texels_to_a_pixel(frame.views[DIRECT], block_x, block_y, size, levels[0].width)
-                        level, share = choose_level(rho, levels.shape[0])
-                        chosen = True
-                    red, green, blue = _look_up(frame, pixels, levels, x, y, level, share)
-                    for sample in range(4):
-                        if hit[y, x, sample] == NOTHING:
-                            colour[y, x, sample, 0], colour[y, x, sample, 1] = red, green
-                            colour[y, x, sample, 2] = blue
+    for y in range(frame.size):
+        for x in range(frame.size):
+            if not _shows(hit[y, x]):
+                continue
+            red, green, blue = _look_up(frame, pixels, levels, x, y)
+            for sample in range(4):
+                if hit[y, x, sample] == NOTHING:
+                    colour[y, x, sample, 0], colour[y, x, sample, 1] = red, green
+                    colour[y, x, sample, 2] = blue
 
 
 @kernel
@@ -59,13 +51,13 @@ def _shows(hit: np.ndarray) -> bool:
 
 
 @kernel
-def _look_up(
-    frame: Record, pixels: np.ndarray, levels: np.ndarray, x: int, y: int, level: int, share: float
-) -> tuple[int, int, int]:
+def _look_up(frame: Record, pixels: np.ndarray, levels: np.ndarray, x: int, y: int) -> tuple[int, int, int]:
     """The skybox's colour at a pixel's centre, as bytes."""
-    dx, dy, dz = direction(frame.views[DIRECT], x + 0.5 - 0.5 * frame.size, y + 0.5 - 0.5 * frame.size)
-    face, s, t = _project(dx, dy, dz)
+    view = frame.views[DIRECT]
+    dx, dy, dz = direction(view, x + 0.5 - 0.5 * frame.size, y + 0.5 - 0.5 * frame.size)
+    level, share = choose_level(_squared_change(view, dx, dy, dz, levels[0].width), levels.shape[0])
     faces = 1 if levels.shape[0] == 1 else levels[1].first // (levels[0].width * levels[0].width)
+    face, s, t = _project(dx, dy, dz)
     red, green, blue = _read(pixels, levels[level], faces, face, s, t)
     if share > 0.0:
         other_red, other_green, other_blue = _read(pixels, levels[level + 1], faces, face, s, t)
@@ -147,12 +139,11 @@ def _over_the_edge(level: Record, faces: int, face: int, x: int, y: int) -> int:
 
 
 @kernel
-def _texels_to_a_pixel(view: np.ndarray, x: int, y: int, size: int, width: int) -> float:
-    """The greatest change of a texel's coordinate from the first pixel of a block to its neighbours.
+def _squared_change(view: np.ndarray, dx: float, dy: float, dz: float, width: int) -> float:
+    """The greater of the squared changes of a texel's place from a pixel to its neighbours along x and y.
 
-    By the derivatives of the quotient in the face of the first pixel (lp_bld_sample.c, `lp_build_cube_lookup`).
+    By the derivatives of the quotient in the pixel's face (lp_bld_sample.c, `lp_build_cube_lookup`).
     """
-    dx, dy, dz = direction(view, x + 0.5 - 0.5 * size, y + 0.5 - 0.5 * size)
     s, t, r = _cube_axes(dx, dy, dz)
     greatest = 0.0
     for step in range(RIGHT, UP + 1):
@@ -166,5 +157,5 @@ def _texels_to_a_pixel(view: np.ndarray, x: int, y: int, size: int, width: int) 
         else:
             ratio = dt / t
             one, other, major = ds - s * ratio, dr - r * ratio, t
-        greatest = max(greatest, abs(one / major), abs(other / major))
-    return 0.5 * width * greatest
+        greatest = max(greatest, (one * one + other * other) / (major * major))
+    return 0.25 * width * width * greatest

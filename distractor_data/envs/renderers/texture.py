@@ -10,11 +10,6 @@ import numpy as np
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.records import LEVEL, Record
 
-# llvmpipe blends two levels around the middle between them only, with a piecewise linear log2 (lp_bld_sample.c,
-# `lp_build_brilinear_rho` with its factor 2): the level is the exponent of scale · rho, the blend 2 · mantissa - 3.
-_BRILINEAR_SCALE = 3.5 / (2 * 1.4142135623730951)
-
-
 class Texture(NamedTuple):
     """The levels of a texture of one or six equally large images, one after the other."""
 
@@ -75,17 +70,20 @@ def _mix(one: int, other: int, share: int) -> int:
 
 
 @kernel
-def choose_level(rho: float, levels: int) -> tuple[int, float]:
-    """The larger of the two levels that are blended, and the other's share, for `rho` texels to a pixel."""
-    if not rho > 1.0:  # neither where it is not a number, at a ray along the plane
+def choose_level(square: float, levels: int) -> tuple[int, float]:
+    """The larger of the two levels that are blended and the other's share, for the square of texels to a pixel.
+
+    Half of llvmpipe's piecewise linear logarithm, exponent + mantissa - 1 (lp_bld_arit.c, `lp_build_fast_log2`).
+    """
+    if not square > 1.0:  # nor where it is not a number, at a ray along the plane
         return 0, 0.0
-    level, mantissa = 0, rho * _BRILINEAR_SCALE
-    while mantissa >= 2.0 and level < levels:
+    exponent, mantissa = 0, square
+    while mantissa >= 2.0 and exponent < 2 * levels:
         mantissa *= 0.5
-        level += 1
-    if level >= levels - 1:
-        return levels - 1, 0.0
-    return level, max(0.0, 2.0 * mantissa - 3.0)
+        exponent += 1
+    detail = 0.5 * (exponent + mantissa - 1.0)
+    level = int(detail)
+    return (level, detail - level) if level < levels - 1 else (levels - 1, 0.0)
 
 
 @kernel
