@@ -54,6 +54,7 @@ def divide(model: mujoco.MjModel, frame: Record) -> np.ndarray:
                 grid = grid_lines(float(model.geom_size[index, axis]), float(model.geom_size[index, 2]))
                 part["lines"][axis, : len(grid)] = grid
                 part["cells"][axis] = len(grid) - 1
+                part["density"][axis] = 1 / (grid[2] - grid[1]) if len(grid) > 3 else 0
             rows, columns = part["cells"] + 1
         part["columns"] = columns
         parts[index + 1]["first"] = part["first"] + rows * columns
@@ -139,8 +140,8 @@ def find_facet(
     its second corner to its fourth.
     """
     if shape.kind == PLANE:
-        row, u = _find_line(part.lines[0], part.cells[0], x)
-        column, w = _find_line(part.lines[1], part.cells[1], y)
+        row, u = _find_line(part, 0, x)
+        column, w = _find_line(part, 1, y)
         return row, column, u + w >= 1.0
     if shape.kind == BOX:
         return _find_box(frame.quads, shape.size, x, y, z)
@@ -223,15 +224,10 @@ def _find_box(quads: int, size: np.ndarray, x: float, y: float, z: float) -> tup
 
 
 @kernel
-def _find_line(lines: np.ndarray, cells: int, place: float) -> tuple[int, float]:
-    """Cell of a grid and how far in it; beyond the grid, the cell at its edge."""
-    low, high = 0, cells
-    while high - low > 1:
-        middle = (low + high) // 2
-        if lines[middle] <= place:
-            low = middle
-        else:
-            high = middle
+def _find_line(part: Record, axis: int, place: float) -> tuple[int, float]:
+    """Cell of a plane's grid and how far in it; beyond the grid, the cell at its edge."""
+    lines, last = part.lines[axis], part.cells[axis] - 1
+    low = min(max(int((place - lines[1]) * part.density[axis] + 1.0), 0), last)
     width = lines[low + 1] - lines[low]
     return low, (place - lines[low]) / width if width > 0.0 else 0.0
 

@@ -74,9 +74,23 @@ def light_vertex(
 ) -> int:
     """Light a vertex of a shape, unless this frame has; returns its number. `tint` is the mirror's reflectance or 1."""
     number = part.first + row * part.columns + column
-    vertex = vertices[number]
-    if vertex.frame[view] == frame.number:
-        return number
+    if vertices[number].frame[view] != frame.number:
+        _light_vertex(frame, shape, part, lights, vertices[number], view, tint, row, column)
+    return number
+
+
+@kernel
+def _light_vertex(
+    frame: Record,
+    shape: Record,
+    part: Record,
+    lights: np.ndarray,
+    vertex: Record,
+    view: int,
+    tint: float,
+    row: int,
+    column: int,
+) -> None:
     vertex.frame[view] = frame.number
     x, y, z = position(frame, shape, part, row, column)
     round_shape = shape.kind == SPHERE or shape.kind == ELLIPSOID
@@ -103,7 +117,6 @@ def light_vertex(
             colour[MAX_LAYERS, channel] += colour[layer, channel]
             colour[layer, channel] = min(colour[layer, channel], 1.0)
         colour[MAX_LAYERS, channel] = min(colour[MAX_LAYERS, channel], 1.0)
-    return number
 
 
 @kernel

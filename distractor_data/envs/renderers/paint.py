@@ -22,6 +22,7 @@ from distractor_data.envs.renderers.records import (
 from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
 from distractor_data.envs.renderers.visible import PLACES_X, PLACES_Y, before_skybox
 
+_MANY = 1 << 10  # more than a shape's rows or columns of vertices
 _FARTHEST = 50.0  # facets beyond its edge to which a colour is continued; farther, the facet is seen from its edge
 
 
@@ -38,25 +39,75 @@ def draw_shapes(
     hit: np.ndarray,
     depths: np.ndarray,
     mirrored: np.ndarray,
+    behind: np.ndarray,
     colour: np.ndarray,
+    seen: np.ndarray,
 ) -> None:
-    """Colour the samples that hit opaque shapes; those of one pixel and shape are alike."""
+    """Colour the samples that hit opaque shapes, and add what the mirror shows; `seen` (8,) is for scratch."""
     for y in range(frame.size):
         for x in range(frame.size):
             for sample in range(4):
                 index = hit[y, x, sample]
-                if index != NOTHING:
-                    red, green, blue = _fragment(
-                        frame, shapes, parts, lights, vertices, pixels, levels, repeats, DIRECT, index, x, y, sample
-                    )
-                    colour[y, x, sample, 0], colour[y, x, sample, 1], colour[y, x, sample, 2] = red, green, blue
+                if index == NOTHING:
+                    continue
+                t = depths[y, x, sample]
+                row, column, second = _facet_under(frame, shapes[index], parts, DIRECT, x, y, sample, t)
+                alike = _seen_before(seen, sample, index, row, column, second)
+                if alike != NOTHING:
+                    for channel in range(3):
+                        colour[y, x, sample, channel] = colour[y, x, alike, channel]
+                    continue
+                red, green, blue = _fragment(
+                    frame,
+                    shapes,
+                    parts,
+                    lights,
+                    vertices,
+                    pixels,
+                    levels,
+                    repeats,
+                    DIRECT,
+                    index,
+                    x,
+                    y,
+                    row,
+                    column,
+                    second,
+                )
+                colour[y, x, sample, 0], colour[y, x, sample, 1], colour[y, x, sample, 2] = red, green, blue
             for sample in range(4):
                 index = mirrored[y, x, sample]
                 if index != NOTHING:
+                    t = behind[y, x, sample]
+                    row, column, second = _facet_under(frame, shapes[index], parts, MIRRORED, x, y, sample, t)
                     red, green, blue = _fragment(
-                        frame, shapes, parts, lights, vertices, pixels, levels, repeats, MIRRORED, index, x, y, sample
+                        frame, shapes, parts, lights, vertices, pixels, levels, repeats, MIRRORED, index, x, y, row, column, second
                     )
                     _add(colour[y, x, sample], red, green, blue)
+
+
+@kernel
+def _facet_under(
+    frame: Record, shape: Record, parts: np.ndarray, view: int, x: int, y: int, sample: int, t: float
+) -> tuple[int, int, bool]:
+    """The triangle under a sample at depth t: row and column of its quad, and whether it is the second there."""
+    place_x, place_y = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
+    ray = shape.ray[view]
+    dx, dy, dz = direction(ray, place_x, place_y)
+    return find_facet(
+        frame, shape, parts[shape.index], ray[EYE, 0] + t * dx, ray[EYE, 1] + t * dy, ray[EYE, 2] + t * dz
+    )
+
+
+@kernel
+def _seen_before(seen: np.ndarray, sample: int, index: int, row: int, column: int, second: bool) -> int:
+    """The first sample of a pixel that shows the same triangle, or NOTHING; `seen` remembers the triangles."""
+    key = ((index * _MANY + row) * _MANY + column) * 2 + second
+    seen[sample] = key
+    for earlier in range(sample):
+        if seen[earlier] == key:
+            return earlier
+    return NOTHING
 
 
 @kernel
@@ -82,19 +133,14 @@ def _fragment(
     index: int,
     x: int,
     y: int,
-    sample: int,
+    row: int,
+    column: int,
+    second: bool,
 ) -> tuple[int, int, int]:
-    """Colour of a shape in a pixel, as bytes: of the facet under a sample, continued to the pixel's centre."""
+    """Colour of a shape in a pixel, as bytes: of one triangle, continued to the pixel's centre."""
     shape = shapes[index]
     part = parts[shape.index]
     middle_x, middle_y = x + 0.5 - 0.5 * frame.size, y + 0.5 - 0.5 * frame.size
-    place_x, place_y = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
-    t = depth(shape, view, place_x, place_y)
-    ray = shape.ray[view]
-    dx, dy, dz = direction(ray, place_x, place_y)
-    row, column, second = find_facet(
-        frame, shape, part, ray[EYE, 0] + t * dx, ray[EYE, 1] + t * dy, ray[EYE, 2] + t * dz
-    )
     tint = shapes[frame.mirror].shine[REFLECTANCE] if view == MIRRORED else 1.0
     a, b, c = _corners(frame, shape, part, lights, vertices, view, tint, row, column, second)
     one, two, three = vertices[a], vertices[b], vertices[c]
@@ -173,26 +219,31 @@ def draw_transparent(
     repeats: np.ndarray,
     depths: np.ndarray,
     colour: np.ndarray,
+    covered: np.ndarray,
 ) -> None:
-    """Blend the transparent shapes, from the nearest to the farthest and back again, as MuJoCo does."""
+    """Blend the transparent shapes, from the nearest to the farthest and back again, as MuJoCo does.
+
+    `covered` (4,) is for scratch.
+    """
     count = 0
     while count < order.shape[0] and order[count] != NOTHING:
         count += 1
-    covered = np.empty(4, np.bool_)
-    for turn in range(2 * count):
-        index = order[turn if turn < count else 2 * count - 1 - turn]
+    for turn in range(2 * count - 1):
+        index = order[turn if turn < count else 2 * count - 2 - turn]
+        times = 2 if turn == count - 1 else 1  # the farthest is drawn twice in a row
         alpha = min(shapes[index].rgba[3], 1.0)
         left, right, bottom, top = pixel_bounds(frame, shapes[index], DIRECT)
         for y in range(bottom, top + 1):
             for x in range(left, right + 1):
-                first = _cover(frame, shapes[index], x, y, depths, covered)
+                first, t = _cover(frame, shapes[index], x, y, depths, covered)
                 if first == NOTHING:
                     continue
+                row, column, second = _facet_under(frame, shapes[index], parts, DIRECT, x, y, first, t)
                 red, green, blue = _fragment(
-                    frame, shapes, parts, lights, vertices, pixels, levels, repeats, DIRECT, index, x, y, first
+                    frame, shapes, parts, lights, vertices, pixels, levels, repeats, DIRECT, index, x, y, row, column, second
                 )
                 for sample in range(first, 4):
-                    if covered[sample]:
+                    for _ in range(times if covered[sample] else 0):
                         below = colour[y, x, sample]
                         below[0] = int(below[0] + alpha * (red - below[0]) + 0.5)
                         below[1] = int(below[1] + alpha * (green - below[1]) + 0.5)
@@ -200,16 +251,16 @@ def draw_transparent(
 
 
 @kernel
-def _cover(frame: Record, shape: Record, x: int, y: int, depths: np.ndarray, covered: np.ndarray) -> int:
-    """Which samples of a pixel show a shape, into `covered` (4,); returns the first, or NOTHING."""
-    first = NOTHING
+def _cover(frame: Record, shape: Record, x: int, y: int, depths: np.ndarray, covered: np.ndarray) -> tuple[int, float]:
+    """Which samples of a pixel show a shape, into `covered` (4,); returns the first, or NOTHING, and its depth."""
+    first, nearest = NOTHING, 0.0
     for sample in range(3, -1, -1):
         column, row = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
         t = depth(shape, DIRECT, column, row)
         covered[sample] = frame.near <= t <= depths[y, x, sample] and before_skybox(frame, column, row, t)
         if covered[sample]:
-            first = sample
-    return first
+            first, nearest = sample, t
+    return first, nearest
 
 
 @kernel

@@ -24,7 +24,7 @@ def read_texture(model: mujoco.MjModel) -> tuple[Texture, np.ndarray]:
         repeats[material] = model.mat_texrepeat[material]
         width, height, address = int(model.tex_width[index]), int(model.tex_height[index]), int(model.tex_adr[index])
         texture = empty_texture(width, height, 1)
-        fill(*texture, model.tex_data[address : address + 3 * width * height].reshape(-1, 3), 1)
+        fill(texture, model.tex_data[address : address + 3 * width * height].reshape(-1, 3), 1)
     return texture, repeats
 
 

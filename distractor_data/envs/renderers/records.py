@@ -88,6 +88,7 @@ PART = np.dtype(  # of the model: a geom, or a site
         ("first", np.int64),  # of its vertices
         ("columns", np.int64),  # of its vertices in a row
         ("cells", np.int64, (2,)),  # of a plane's grid
+        ("density", np.float64, (2,)),  # its inner cells to a metre
         ("lines", np.float64, (2, MAX_LINES)),  # of a plane's grid, in x and y
     ],
     align=True,

@@ -51,7 +51,7 @@ def enter(kind: int, size: np.ndarray, ox: float, oy: float, oz: float, dx: floa
     if kind == SPHERE or kind == ELLIPSOID:
         return _sphere(1.0, ox, oy, oz, dx, dy, dz)
     if kind == PLANE:
-        if dz == 0.0:
+        if oz * dz >= 0.0:  # away from it or along it
             return MISS
         t = -oz / dz
         inside = abs(ox + t * dx) <= size[0] and abs(oy + t * dy) <= size[1]

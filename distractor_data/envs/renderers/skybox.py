@@ -26,7 +26,7 @@ def upload(texture: Texture, model: mujoco.MjModel, index: int) -> None:
     """Take the pixels that the model's texture has now."""
     address, width, height = int(model.tex_adr[index]), int(model.tex_width[index]), int(model.tex_height[index])
     images = model.tex_data[address : address + 3 * width * height].reshape(-1, 3)
-    fill(*texture, images, 1 if width == height else FACES)
+    fill(texture, images, 1 if width == height else FACES)
 
 
 @kernel

@@ -28,10 +28,14 @@ def empty_texture(width: int, height: int, faces: int) -> Texture:
     return Texture(np.zeros((int(counts.sum()), 3), np.uint8), levels)
 
 
-@kernel
-def fill(pixels: np.ndarray, levels: np.ndarray, images: np.ndarray, faces: int) -> None:
+def fill(texture: Texture, images: np.ndarray, faces: int) -> None:
     """Write the images, (faces · height · width, 3) uint8, and make the smaller levels from them."""
-    pixels[: images.shape[0]] = images
+    texture.pixels[: len(images)] = images
+    _shrink(*texture, faces)
+
+
+@kernel
+def _shrink(pixels: np.ndarray, levels: np.ndarray, faces: int) -> None:
     for number in range(1, levels.shape[0]):
         large, small = levels[number - 1], levels[number]
         for face in range(faces):
@@ -91,11 +95,11 @@ def repeated(pixels: np.ndarray, level: Record, s: float, t: float) -> tuple[flo
     """Colour (0 to 255) at s, t of a level of a texture that repeats."""
     width, height = level.width, level.height
     x, y = (s - math.floor(s)) * width - 0.5, (t - math.floor(t)) * height - 0.5
-    x0, y0 = int(math.floor(x)), int(math.floor(y))
-    x1, y1 = (x0 + 1) % width, (y0 + 1) % height
+    x0, y0 = int(math.floor(x)), int(math.floor(y))  # -1 at least
     share_x, share_y = x - x0, y - y0
-    row0, row1 = level.first + (y0 % height) * width, level.first + y1 * width
-    x0 = x0 % width
+    x1, y1 = x0 + 1 if x0 + 1 < width else 0, y0 + 1 if y0 + 1 < height else 0
+    x0, y0 = x0 if x0 >= 0 else width - 1, y0 if y0 >= 0 else height - 1
+    row0, row1 = level.first + y0 * width, level.first + y1 * width
     return bilinear(pixels, row0 + x0, row0 + x1, row1 + x0, row1 + x1, share_x, share_y)
 
 
