@@ -153,6 +153,62 @@ def find_facet(
 
 
 @kernel
+def next_facet(
+    frame: Record, shape: Record, row: int, column: int, second: bool, u: float, w: float
+) -> tuple[int, int, bool]:
+    """The triangle of a round shape across the edge beyond which (u, w) of a triangle (`weights`) lies.
+
+    The triangle itself if (u, w) is in it, or if there is none beyond.
+    """
+    up, over = 0, 0
+    pole = row == 0 or row == _rows(frame, shape) - 1  # all there is of its quads is one triangle
+    if second:
+        up = 1 if u + w > 1.0 else 0
+        over = 1 if w < 0.0 else (-1 if pole and u < 0.0 else 0)
+        across = up != 0 or over != 0 or u < 0.0
+    else:
+        up = -1 if w < 0.0 else 0
+        over = -1 if u < 0.0 else (1 if pole and u + w > 1.0 else 0)
+        across = up != 0 or over != 0 or u + w > 1.0
+    if not across or not 0 <= row + up < _rows(frame, shape):
+        return row, column, second
+    row += up
+    if shape.kind != SPHERE and shape.kind != ELLIPSOID and (row == frame.rises or row == 3 * frame.rises + 1):
+        row += up  # caps and tube have an edge of their own each, at the same place
+    column = (column + over + frame.slices) % frame.slices
+    if row == 0:
+        return row, column, True
+    return row, column, not second and row < _rows(frame, shape) - 1
+
+
+@kernel
+def _rows(frame: Record, shape: Record) -> int:
+    """Rows of quads of a round shape."""
+    return 2 * frame.rises if shape.kind == SPHERE or shape.kind == ELLIPSOID else 4 * frame.rises + 2
+
+
+@kernel
+def corners(
+    frame: Record, shape: Record, part: Record, row: int, column: int, second: bool
+) -> tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]:
+    """The places of a triangle's vertices in the frame of its shape's rays."""
+    return (
+        corner(frame, shape, part, row, column + second),
+        corner(frame, shape, part, row + second, column + 1),
+        corner(frame, shape, part, row + 1, column),
+    )
+
+
+@kernel
+def corner(frame: Record, shape: Record, part: Record, row: int, column: int) -> tuple[float, float, float]:
+    """The place of a vertex in the frame of its shape's rays."""
+    x, y, z = position(frame, shape, part, row, column)
+    if shape.kind == SPHERE or shape.kind == ELLIPSOID:
+        return x / shape.size[0], y / shape.size[1], z / shape.size[2]
+    return x, y, z
+
+
+@kernel
 def _second(row: int, u: float, w: float, top: int) -> bool:
     """Whether the second triangle is under (u, w) of a quad; at the poles one triangle is all there is."""
     if row == 0:
@@ -227,14 +283,20 @@ def _find_box(quads: int, size: np.ndarray, x: float, y: float, z: float) -> tup
 def _find_line(part: Record, axis: int, place: float) -> tuple[int, float]:
     """Cell of a plane's grid and how far in it; beyond the grid, the cell at its edge."""
     lines, last = part.lines[axis], part.cells[axis] - 1
-    low = min(max(int((place - lines[1]) * part.density[axis] + 1.0), 0), last)
+    low = min(1 + int((place - lines[1]) * part.density[axis]), last) if place >= lines[1] else 0
     width = lines[low + 1] - lines[low]
     return low, (place - lines[low]) / width if width > 0.0 else 0.0
 
 
 @kernel
 def weights(
-    shape: Record, view: int, x: float, y: float, one: np.ndarray, two: np.ndarray, three: np.ndarray
+    shape: Record,
+    view: int,
+    x: float,
+    y: float,
+    one: tuple[float, float, float],
+    two: tuple[float, float, float],
+    three: tuple[float, float, float],
 ) -> tuple[float, float, float]:
     """Where a ray meets the plane of a triangle, in the triangle or not: the barycentric weights of its second and
     third corner, and the ray's parameter. Infinite or not a number where it meets none. Möller & Trumbore (1997).

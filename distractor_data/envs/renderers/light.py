@@ -93,10 +93,6 @@ def _light_vertex(
 ) -> None:
     vertex.frame[view] = frame.number
     x, y, z = position(frame, shape, part, row, column)
-    round_shape = shape.kind == SPHERE or shape.kind == ELLIPSOID
-    vertex.corner[0] = x / shape.size[0] if round_shape else x
-    vertex.corner[1] = y / shape.size[1] if round_shape else y
-    vertex.corner[2] = z / shape.size[2] if round_shape else z
     at, own = shape.position, shape.rotation
     wx = at[0] + own[0, 0] * x + own[0, 1] * y + own[0, 2] * z
     wy = at[1] + own[1, 0] * x + own[1, 1] * y + own[1, 2] * z

@@ -6,10 +6,11 @@ import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import to_byte
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.facets import find_facet, weights
+from distractor_data.envs.renderers.facets import corners, find_facet, next_facet, weights
 from distractor_data.envs.renderers.light import in_shadow, light_vertex
 from distractor_data.envs.renderers.plane import plane_texture
 from distractor_data.envs.renderers.records import (
+    BOX,
     DIRECT,
     EYE,
     MAX_LAYERS,
@@ -23,6 +24,7 @@ from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
 from distractor_data.envs.renderers.visible import PLACES_X, PLACES_Y, before_skybox
 
 _MANY = 1 << 10  # more than a shape's rows or columns of vertices
+_STEPS = 4  # from facet to facet at most
 _FARTHEST = 50.0  # facets beyond its edge to which a colour is continued; farther, the facet is seen from its edge
 
 
@@ -48,6 +50,7 @@ def draw_shapes(
         for x in range(frame.size):
             for sample in range(4):
                 index = hit[y, x, sample]
+                seen[sample] = NOTHING
                 if index == NOTHING:
                     continue
                 t = depths[y, x, sample]
@@ -94,9 +97,20 @@ def _facet_under(
     place_x, place_y = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
     ray = shape.ray[view]
     dx, dy, dz = direction(ray, place_x, place_y)
-    return find_facet(
-        frame, shape, parts[shape.index], ray[EYE, 0] + t * dx, ray[EYE, 1] + t * dy, ray[EYE, 2] + t * dz
+    part = parts[shape.index]
+    row, column, second = find_facet(
+        frame, shape, part, ray[EYE, 0] + t * dx, ray[EYE, 1] + t * dy, ray[EYE, 2] + t * dz
     )
+    if shape.kind == PLANE or shape.kind == BOX:
+        return row, column, second
+    for _ in range(_STEPS):  # the facet is flat, and so may not be just under the round shape's point
+        one, two, three = corners(frame, shape, part, row, column, second)
+        u, w, _ = weights(shape, view, place_x, place_y, one, two, three)
+        before = row, column, second
+        row, column, second = next_facet(frame, shape, row, column, second, u, w)
+        if (row, column, second) == before:
+            break
+    return row, column, second
 
 
 @kernel
@@ -144,7 +158,7 @@ def _fragment(
     tint = shapes[frame.mirror].shine[REFLECTANCE] if view == MIRRORED else 1.0
     a, b, c = _corners(frame, shape, part, lights, vertices, view, tint, row, column, second)
     one, two, three = vertices[a], vertices[b], vertices[c]
-    u, w, t = weights(shape, view, middle_x, middle_y, one.corner, two.corner, three.corner)
+    u, w, t = weights(shape, view, middle_x, middle_y, *corners(frame, shape, part, row, column, second))
     if not (abs(u) < _FARTHEST and abs(w) < _FARTHEST):
         u = w = 1.0 / 3.0
     pattern = (1.0, 1.0, 1.0)

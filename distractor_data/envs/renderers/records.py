@@ -76,7 +76,6 @@ LIGHT = np.dtype(
 VERTEX = np.dtype(
     [
         ("frame", np.int64, (2,)),  # the number of the frame that lit it last, for each view
-        ("corner", np.float64, (3,)),  # its position in the frame of its shape's rays
         ("colour", np.float64, (2, MAX_LAYERS + 1, 3)),  # in each layer; last, of all together
     ],
     align=True,
