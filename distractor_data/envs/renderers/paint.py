@@ -245,7 +245,8 @@ def draw_transparent(
     for turn in range(2 * count - 1):
         index = order[turn if turn < count else 2 * count - 2 - turn]
         times = 2 if turn == count - 1 else 1  # the farthest is drawn twice in a row
-        alpha = min(shapes[index].rgba[3], 1.0)
+        alpha = to_byte(shapes[index].rgba[3])
+        alpha += alpha >> 7  # of 256
         left, right, bottom, top = pixel_bounds(frame, shapes[index], DIRECT)
         for y in range(bottom, top + 1):
             for x in range(left, right + 1):
@@ -259,9 +260,9 @@ def draw_transparent(
                 for sample in range(first, 4):
                     for _ in range(times if covered[sample] else 0):
                         below = colour[y, x, sample]
-                        below[0] = int(below[0] + alpha * (red - below[0]) + 0.5)
-                        below[1] = int(below[1] + alpha * (green - below[1]) + 0.5)
-                        below[2] = int(below[2] + alpha * (blue - below[2]) + 0.5)
+                        below[0] = below[0] + (((red - int(below[0])) * alpha + 128) >> 8)
+                        below[1] = below[1] + (((green - int(below[1])) * alpha + 128) >> 8)
+                        below[2] = below[2] + (((blue - int(below[2])) * alpha + 128) >> 8)
 
 
 @kernel
