@@ -16,11 +16,23 @@ from distractor_data.envs.renderers.facets import divide
 from distractor_data.envs.renderers.light import constant_lights
 from distractor_data.envs.renderers.paint import draw_shapes, draw_transparent, resolve
 from distractor_data.envs.renderers.plane import read_texture
-from distractor_data.envs.renderers.records import FRAME, NOTHING, SHAPE, VERTEX
+from distractor_data.envs.renderers.records import (
+    BOX,
+    FRAME,
+    MAX_LAYERS,
+    MAX_SLICES,
+    MAX_STACKS,
+    NOTHING,
+    PLANE,
+    SHAPE,
+    SHAPES,
+    VERTEX,
+)
 from distractor_data.envs.renderers.scene import Source, half_height, source, update
 from distractor_data.envs.renderers.skybox import RADIUS, draw_skybox, skybox_texture, upload
 from distractor_data.envs.renderers.visible import CENTRE, cast, cast_mirrored
 
+_MAX_GEOMS = 4000
 VERSION = 1  # part of a dataset's record: another version may draw other bytes
 
 
@@ -96,5 +108,37 @@ def _fill_mask(shapes: np.ndarray, parts: np.ndarray, hit: np.ndarray, mask: np.
 
 
 def castable(model: mujoco.MjModel) -> bool:
-    """Whether the caster can draw all that MuJoCo would."""
-    return True
+    """Whether the caster can draw all that MuJoCo would show of a model.
+
+    Not, among others: meshes, height fields, skins, tendons, rangefinders, infinite planes, textures on what isn't
+    a plane, reflecting boxes, more than two lights with shadows, orthographic cameras.
+    """
+    materials = model.mat_texid.max(axis=1, initial=-1)
+    scene, data = mujoco.MjvScene(model, _MAX_GEOMS), mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    every = mujoco.mjtCatBit.mjCAT_ALL
+    mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, mujoco.MjvCamera(), every, scene)
+    textures = set()
+    for geom in scene.geoms[: scene.ngeom]:
+        texture = -1 if geom.matid < 0 else int(materials[geom.matid])
+        if geom.type not in SHAPES or geom.objtype not in (mujoco.mjtObj.mjOBJ_GEOM, mujoco.mjtObj.mjOBJ_SITE):
+            return False
+        if geom.type == PLANE:
+            textures.add(texture)
+            if min(geom.size[:2]) <= 0 or (texture >= 0 and not model.mat_texuniform[geom.matid]):
+                return False
+        elif texture >= 0 or (geom.type == BOX and geom.reflectance > 0):
+            return False
+    quality = model.vis.quality
+    casting = sum(light.castshadow for light in scene.lights[: scene.nlight])
+    return (
+        len(textures - {-1}) <= 1
+        and all(model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_2D for texture in textures - {-1})
+        and casting < MAX_LAYERS
+        and quality.numslices % 2 == quality.numstacks % 2 == 0
+        and quality.numslices <= MAX_SLICES
+        and quality.numstacks <= MAX_STACKS
+        and not model.cam_sensorsize.any()
+        and not (hasattr(model, "cam_orthographic") and model.cam_orthographic.any())
+        and bool((model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX).any())
+    )

@@ -9,6 +9,7 @@ import numpy as np
 Record = Any  # one element of a table, its fields as attributes; numba knows them from the table's dtype
 
 PLANE, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX = 0, 2, 3, 4, 5, 6  # mjtGeom
+SHAPES = frozenset({PLANE, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX})
 DIRECT, MIRRORED = 0, 1  # views: the camera's own, and through the mirror that a reflecting plane is
 EYE, AHEAD, RIGHT, UP = 0, 1, 2, 3  # a view: where from, the ray of the picture's middle, what a pixel adds to it
 EMISSION, SPECULARITY, SHININESS, REFLECTANCE = 0, 1, 2, 3  # what a material does with light
