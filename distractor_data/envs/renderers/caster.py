@@ -15,7 +15,7 @@ from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.facets import divide
 from distractor_data.envs.renderers.light import constant_lights
 from distractor_data.envs.renderers.paint import draw_shapes, draw_transparent, resolve
-from distractor_data.envs.renderers.plane import read_texture
+from distractor_data.envs.renderers.plane import read_patterns
 from distractor_data.envs.renderers.records import (
     BOX,
     FRAME,
@@ -58,7 +58,7 @@ class Caster:
         self._order = np.zeros(len(self._shapes), np.int64)
         self._lights = constant_lights(model)
         self._vertices = np.zeros(int(self._parts[-1]["first"]), VERTEX)
-        self._texture, self._repeats = read_texture(model)
+        self._texture, self._patterns = read_patterns(model)
         self._hit = np.zeros((size, size, CENTRE + 1), np.int16)
         self._depths = np.zeros((size, size, CENTRE + 1))
         self._mirrored, self._behind = np.zeros((size, size, 4), np.int16), np.zeros((size, size, 4))
@@ -77,7 +77,7 @@ class Caster:
         if data is not self._data or self._source is None:
             self._data, self._source = data, source(self._model, data, self._camera)
         frame, shapes, hit, depths, colour = self._frame, self._shapes, self._hit, self._depths, self._colour
-        ways = (self._parts, self._lights, self._vertices, *self._texture, self._repeats)
+        ways = (self._parts, self._lights, self._vertices, *self._texture, self._patterns)
         update(frame, shapes, self._order, self._lights, self._source)
         cast(frame, shapes, hit, depths)
         cast_mirrored(frame, shapes, hit, depths, self._mirrored, self._behind)
@@ -118,23 +118,21 @@ def castable(model: mujoco.MjModel) -> bool:
     mujoco.mj_forward(model, data)
     every = mujoco.mjtCatBit.mjCAT_ALL
     mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, mujoco.MjvCamera(), every, scene)
-    textures = set()
     for geom in scene.geoms[: scene.ngeom]:
         texture = -1 if geom.matid < 0 else int(materials[geom.matid])
         if geom.type not in SHAPES or geom.objtype not in (mujoco.mjtObj.mjOBJ_GEOM, mujoco.mjtObj.mjOBJ_SITE):
             return False
         if geom.type == PLANE:
-            textures.add(texture)
             if min(geom.size[:2]) <= 0 or (texture >= 0 and not model.mat_texuniform[geom.matid]):
+                return False
+            if texture >= 0 and model.tex_type[texture] != mujoco.mjtTexture.mjTEXTURE_2D:
                 return False
         elif texture >= 0 or (geom.type == BOX and geom.reflectance > 0):
             return False
     quality = model.vis.quality
     casting = sum(light.castshadow for light in scene.lights[: scene.nlight])
     return (
-        len(textures - {-1}) <= 1
-        and all(model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_2D for texture in textures - {-1})
-        and casting < MAX_LAYERS
+        casting < MAX_LAYERS
         and quality.numslices % 2 == quality.numstacks % 2 == 0
         and quality.numslices <= MAX_SLICES
         and quality.numstacks <= MAX_STACKS

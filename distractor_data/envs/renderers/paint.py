@@ -37,7 +37,7 @@ def draw_shapes(
     vertices: np.ndarray,
     pixels: np.ndarray,
     levels: np.ndarray,
-    repeats: np.ndarray,
+    patterns: np.ndarray,
     hit: np.ndarray,
     depths: np.ndarray,
     mirrored: np.ndarray,
@@ -68,7 +68,7 @@ def draw_shapes(
                     vertices,
                     pixels,
                     levels,
-                    repeats,
+                    patterns,
                     DIRECT,
                     index,
                     x,
@@ -84,7 +84,7 @@ def draw_shapes(
                     t = behind[y, x, sample]
                     row, column, second = _facet_under(frame, shapes[index], parts, MIRRORED, x, y, sample, t)
                     red, green, blue = _fragment(
-                        frame, shapes, parts, lights, vertices, pixels, levels, repeats, MIRRORED, index, x, y, row, column, second
+                        frame, shapes, parts, lights, vertices, pixels, levels, patterns, MIRRORED, index, x, y, row, column, second
                     )
                     _add(colour[y, x, sample], red, green, blue)
 
@@ -142,7 +142,7 @@ def _fragment(
     vertices: np.ndarray,
     pixels: np.ndarray,
     levels: np.ndarray,
-    repeats: np.ndarray,
+    patterns: np.ndarray,
     view: int,
     index: int,
     x: int,
@@ -163,7 +163,7 @@ def _fragment(
         u = w = 1.0 / 3.0
     pattern = (1.0, 1.0, 1.0)
     if shape.kind == PLANE:
-        pattern = plane_texture(frame, shape, view, pixels, levels, repeats, x, y)
+        pattern = plane_texture(frame, shape, view, pixels, levels, patterns, x, y)
     together = view == MIRRORED or shape.transparent
     red, green, blue = _between(one, two, three, view, MAX_LAYERS if together else 0, u, w, pattern)
     if together:
@@ -230,7 +230,7 @@ def draw_transparent(
     vertices: np.ndarray,
     pixels: np.ndarray,
     levels: np.ndarray,
-    repeats: np.ndarray,
+    patterns: np.ndarray,
     depths: np.ndarray,
     colour: np.ndarray,
     covered: np.ndarray,
@@ -255,7 +255,7 @@ def draw_transparent(
                     continue
                 row, column, second = _facet_under(frame, shapes[index], parts, DIRECT, x, y, first, t)
                 red, green, blue = _fragment(
-                    frame, shapes, parts, lights, vertices, pixels, levels, repeats, DIRECT, index, x, y, row, column, second
+                    frame, shapes, parts, lights, vertices, pixels, levels, patterns, DIRECT, index, x, y, row, column, second
                 )
                 for sample in range(first, 4):
                     for _ in range(times if covered[sample] else 0):

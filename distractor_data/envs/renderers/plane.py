@@ -6,26 +6,30 @@ import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.records import EYE, Record
+from distractor_data.envs.renderers.records import EYE, PATTERN, Record
 from distractor_data.envs.renderers.shapes import direction
-from distractor_data.envs.renderers.texture import Texture, choose_level, empty_texture, fill, repeated
+from distractor_data.envs.renderers.texture import Texture, choose_level, concatenate, empty_texture, fill, repeated
 
 _FARTHEST = 1e9  # repeats of a texture; beyond, at rays along the plane, there is no telling where in it
 
 
-def read_texture(model: mujoco.MjModel) -> tuple[Texture, np.ndarray]:
-    """The one texture that planes have, and how often each material repeats it along x and y: (M, 2), or 0."""
-    repeats = np.zeros((max(1, model.nmat), 2))
-    texture = empty_texture(1, 1, 1)
+def read_patterns(model: mujoco.MjModel) -> tuple[Texture, np.ndarray]:
+    """All textures that planes may have, one after the other, and which levels are each material's (PATTERN)."""
+    patterns = np.zeros(max(1, model.nmat), PATTERN)
+    textures: dict[int, tuple[int, Texture]] = {}  # by index in the model, with the number of levels before
+    levels = 0
     for material in range(model.nmat):
         index = int(model.mat_texid[material].max())
         if index < 0 or model.tex_type[index] != mujoco.mjtTexture.mjTEXTURE_2D:
             continue
-        repeats[material] = model.mat_texrepeat[material]
-        width, height, address = int(model.tex_width[index]), int(model.tex_height[index]), int(model.tex_adr[index])
-        texture = empty_texture(width, height, 1)
-        fill(texture, model.tex_data[address : address + 3 * width * height].reshape(-1, 3), 1)
-    return texture, repeats
+        if index not in textures:
+            width, height, start = int(model.tex_width[index]), int(model.tex_height[index]), int(model.tex_adr[index])
+            texture = empty_texture(width, height, 1)
+            fill(texture, model.tex_data[start : start + 3 * width * height].reshape(-1, 3), 1)
+            textures[index] = levels, texture
+            levels += len(texture.levels)
+        patterns[material] = textures[index][0], len(textures[index][1].levels), model.mat_texrepeat[material]
+    return concatenate([texture for _, texture in textures.values()]), patterns
 
 
 @kernel
@@ -35,14 +39,15 @@ def plane_texture(
     view: int,
     pixels: np.ndarray,
     levels: np.ndarray,
-    repeats: np.ndarray,
+    patterns: np.ndarray,
     x: int,
     y: int,
 ) -> tuple[float, float, float]:
     """The texture's colour, 0 to 1, in a pixel of a plane; white for a plane without one."""
-    if shape.material < 0 or repeats[shape.material, 0] == 0.0:
+    if shape.material < 0 or patterns[shape.material].levels == 0:
         return 1.0, 1.0, 1.0
-    scale_s, scale_t = 0.5 * repeats[shape.material, 0], -0.5 * repeats[shape.material, 1]
+    pattern = patterns[shape.material]
+    scale_s, scale_t = 0.5 * pattern.repeat[0], -0.5 * pattern.repeat[1]
     ray, half = shape.ray[view], 0.5 * frame.size
     s, t = _meet(ray, x + 0.5 - half, y + 0.5 - half)
     s, t = scale_s * s - 0.5, scale_t * t - 0.5
@@ -52,13 +57,13 @@ def plane_texture(
     s0, t0 = _meet(ray, first_x, first_y)
     s1, t1 = _meet(ray, first_x + 1.0, first_y)
     s2, t2 = _meet(ray, first_x, first_y + 1.0)
-    wide, high = scale_s * levels[0].width, scale_t * levels[0].height
+    wide, high = scale_s * levels[pattern.first].width, scale_t * levels[pattern.first].height
     along_x = (wide * (s1 - s0)) ** 2 + (high * (t1 - t0)) ** 2
     along_y = (wide * (s2 - s0)) ** 2 + (high * (t2 - t0)) ** 2
-    level, share = choose_level(max(along_x, along_y), levels.shape[0])
-    red, green, blue = repeated(pixels, levels[level], s, t)
+    level, share = choose_level(max(along_x, along_y), pattern.levels)
+    red, green, blue = repeated(pixels, levels[pattern.first + level], s, t)
     if share > 0.0:
-        other_red, other_green, other_blue = repeated(pixels, levels[level + 1], s, t)
+        other_red, other_green, other_blue = repeated(pixels, levels[pattern.first + level + 1], s, t)
         red += share * (other_red - red)
         green += share * (other_green - green)
         blue += share * (other_blue - blue)

@@ -28,6 +28,16 @@ def empty_texture(width: int, height: int, faces: int) -> Texture:
     return Texture(np.zeros((int(counts.sum()), 3), np.uint8), levels)
 
 
+def concatenate(textures: list[Texture]) -> Texture:
+    """Several textures as one, their levels one after the other."""
+    pixels, levels = [empty_texture(1, 1, 1).pixels], []
+    for texture in textures:
+        levels.append(texture.levels.copy())
+        levels[-1]["first"] += sum(map(len, pixels))
+        pixels.append(texture.pixels)
+    return Texture(np.concatenate(pixels), np.concatenate([*levels, np.zeros(1, LEVEL)]))
+
+
 def fill(texture: Texture, images: np.ndarray, faces: int) -> None:
     """Write the images, (faces · height · width, 3) uint8, and make the smaller levels from them."""
     texture.pixels[: len(images)] = images
