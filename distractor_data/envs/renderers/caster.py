@@ -14,7 +14,7 @@ from distractor_data.envs.rendering import AgentParts, skybox
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.facets import divide
 from distractor_data.envs.renderers.light import constant_lights
-from distractor_data.envs.renderers.paint import draw_shapes, draw_transparent, resolve
+from distractor_data.envs.renderers.paint import draw_opaque, draw_transparent, resolve
 from distractor_data.envs.renderers.plane import read_patterns
 from distractor_data.envs.renderers.records import (
     BOX,
@@ -27,6 +27,7 @@ from distractor_data.envs.renderers.records import (
     SHAPE,
     SHAPES,
     VERTEX,
+    Record,
 )
 from distractor_data.envs.renderers.scene import Source, half_height, source, update
 from distractor_data.envs.renderers.skybox import RADIUS, draw_skybox, skybox_texture, upload
@@ -55,15 +56,25 @@ class Caster:
             elif kind == mujoco.mjtObj.mjOBJ_SITE:
                 self._parts[model.ngeom + index]["agent"] = 1
         self._shapes = np.zeros(model.ngeom + model.nsite, SHAPE)
-        self._order = np.zeros(len(self._shapes), np.int64)
-        self._lights = constant_lights(model)
-        self._vertices = np.zeros(int(self._parts[-1]["first"]), VERTEX)
-        self._texture, self._patterns = read_patterns(model)
+        self._texture, patterns = read_patterns(model)
         self._hit = np.zeros((size, size, CENTRE + 1), np.int16)
-        self._depths = np.zeros((size, size, CENTRE + 1))
-        self._mirrored, self._behind = np.zeros((size, size, 4), np.int16), np.zeros((size, size, 4))
-        self._colour = np.zeros((size, size, 4, 3), np.uint8)
-        self._seen, self._covered = np.zeros(4, np.int64), np.zeros(4, np.bool_)
+        self._tables = (
+            self._frame,
+            self._shapes,
+            np.zeros(len(self._shapes), np.int64),
+            self._parts,
+            constant_lights(model),
+            np.zeros(int(self._parts[-1]["first"]), VERTEX),
+            patterns,
+        )
+        self._buffers = (
+            self._hit,
+            np.zeros((size, size, CENTRE + 1)),
+            np.zeros((size, size, 4), np.int16),
+            np.zeros((size, size, 4)),
+            np.zeros((size, size, 4, 3), np.uint8),
+            np.zeros(4, np.int64),
+        )
         self._skybox = skybox(model)
         self._sky = skybox_texture(model, self._skybox)
         self.upload_skybox()
@@ -76,16 +87,8 @@ class Caster:
         """The camera's image of the state in `data`: (size, size, 3) uint8."""
         if data is not self._data or self._source is None:
             self._data, self._source = data, source(self._model, data, self._camera)
-        frame, shapes, hit, depths, colour = self._frame, self._shapes, self._hit, self._depths, self._colour
-        ways = (self._parts, self._lights, self._vertices, *self._texture, self._patterns)
-        update(frame, shapes, self._order, self._lights, self._source)
-        cast(frame, shapes, hit, depths)
-        cast_mirrored(frame, shapes, hit, depths, self._mirrored, self._behind)
-        draw_shapes(frame, shapes, *ways, hit, depths, self._mirrored, self._behind, colour, self._seen)
-        draw_skybox(frame, *self._sky, hit, colour)
-        draw_transparent(frame, shapes, self._order, *ways, depths, colour, self._covered)
-        picture = np.empty((*hit.shape[:2], 3), np.uint8)
-        resolve(colour, picture)
+        picture = np.empty((*self._hit.shape[:2], 3), np.uint8)
+        _draw(*self._tables, *self._texture, *self._sky, *self._buffers, self._source, picture)
         return picture
 
     def mask(self) -> np.ndarray:
@@ -96,6 +99,55 @@ class Caster:
 
     def close(self) -> None:
         """Nothing to free; `rendering.Renderer` has something."""
+
+
+@kernel
+def _draw(
+    frame: Record,
+    shapes: np.ndarray,
+    order: np.ndarray,
+    parts: np.ndarray,
+    lights: np.ndarray,
+    vertices: np.ndarray,
+    patterns: np.ndarray,
+    pixels: np.ndarray,
+    levels: np.ndarray,
+    sky_pixels: np.ndarray,
+    sky_levels: np.ndarray,
+    hit: np.ndarray,
+    depths: np.ndarray,
+    mirrored: np.ndarray,
+    behind: np.ndarray,
+    colour: np.ndarray,
+    scratch: np.ndarray,
+    source: Source,
+    picture: np.ndarray,
+) -> None:
+    """All passes of a picture, in MuJoCo's order but for the mirror, whose colours are only added."""
+    update(frame, shapes, order, lights, source)
+    cast(frame, shapes, hit, depths)
+    cast_mirrored(frame, shapes, hit, depths, mirrored, behind)
+    draw_opaque(
+        frame,
+        shapes,
+        parts,
+        lights,
+        vertices,
+        patterns,
+        pixels,
+        levels,
+        hit,
+        depths,
+        mirrored,
+        behind,
+        colour,
+        scratch,
+    )
+    draw_skybox(frame, sky_pixels, sky_levels, hit, colour)
+    draw_transparent(
+        frame, shapes, order, parts, lights, vertices, patterns, pixels, levels, depths, colour, scratch
+    )
+    resolve(colour, picture)
 
 
 @kernel

@@ -190,19 +190,30 @@ def in_shadow(
 
 @kernel
 def _in_map(light: Record, dx: float, dy: float, dz: float) -> bool:
-    """Whether a place at d from a light is in its shadow map, whose up-direction is `mjr_orthoVec`'s."""
-    along = light.direction
-    if along[1] * along[1] + along[2] * along[2] > 0.01:  # along × -x
-        ux, uy, uz = 0.0, -along[2], along[1]
-    else:  # along × y
-        ux, uy, uz = -along[2], 0.0, along[0]
-    length = math.sqrt(ux * ux + uy * uy + uz * uz)
-    ux, uy, uz = ux / length, uy / length, uz / length
-    sx, sy, sz = along[1] * uz - along[2] * uy, along[2] * ux - along[0] * uz, along[0] * uy - along[1] * ux
-    limit = light.reach
+    """Whether a place at d from a light is in its shadow map."""
+    along, sides, limit = light.direction, light.sides, light.reach
     if not light.directional:
         limit *= dx * along[0] + dy * along[1] + dz * along[2]
-    return abs(ux * dx + uy * dy + uz * dz) <= limit and abs(sx * dx + sy * dy + sz * dz) <= limit
+    return (
+        abs(sides[0, 0] * dx + sides[0, 1] * dy + sides[0, 2] * dz) <= limit
+        and abs(sides[1, 0] * dx + sides[1, 1] * dy + sides[1, 2] * dz) <= limit
+    )
+
+
+@kernel
+def turn_map(light: Record) -> None:
+    """The sides of a light's shadow map: the up-direction of `mjr_orthoVec`, and across."""
+    along, sides = light.direction, light.sides
+    if along[1] * along[1] + along[2] * along[2] > 0.01:  # along × -x
+        sides[0, 0], sides[0, 1], sides[0, 2] = 0.0, -along[2], along[1]
+    else:  # along × y
+        sides[0, 0], sides[0, 1], sides[0, 2] = -along[2], 0.0, along[0]
+    length = math.sqrt(sides[0, 0] ** 2 + sides[0, 1] ** 2 + sides[0, 2] ** 2)
+    for axis in range(3):
+        sides[0, axis] /= length
+    for axis in range(3):
+        one, other = (axis + 1) % 3, (axis + 2) % 3
+        sides[1, axis] = along[one] * sides[0, other] - along[other] * sides[0, one]
 
 
 @kernel

@@ -29,15 +29,15 @@ _FARTHEST = 50.0  # facets beyond its edge to which a colour is continued; farth
 
 
 @kernel
-def draw_shapes(
+def draw_opaque(
     frame: Record,
     shapes: np.ndarray,
     parts: np.ndarray,
     lights: np.ndarray,
     vertices: np.ndarray,
+    patterns: np.ndarray,
     pixels: np.ndarray,
     levels: np.ndarray,
-    patterns: np.ndarray,
     hit: np.ndarray,
     depths: np.ndarray,
     mirrored: np.ndarray,
@@ -66,9 +66,9 @@ def draw_shapes(
                     parts,
                     lights,
                     vertices,
+                    patterns,
                     pixels,
                     levels,
-                    patterns,
                     DIRECT,
                     index,
                     x,
@@ -84,7 +84,7 @@ def draw_shapes(
                     t = behind[y, x, sample]
                     row, column, second = _facet_under(frame, shapes[index], parts, MIRRORED, x, y, sample, t)
                     red, green, blue = _fragment(
-                        frame, shapes, parts, lights, vertices, pixels, levels, patterns, MIRRORED, index, x, y, row, column, second
+                        frame, shapes, parts, lights, vertices, patterns, pixels, levels, MIRRORED, index, x, y, row, column, second
                     )
                     _add(colour[y, x, sample], red, green, blue)
 
@@ -140,9 +140,9 @@ def _fragment(
     parts: np.ndarray,
     lights: np.ndarray,
     vertices: np.ndarray,
+    patterns: np.ndarray,
     pixels: np.ndarray,
     levels: np.ndarray,
-    patterns: np.ndarray,
     view: int,
     index: int,
     x: int,
@@ -163,7 +163,7 @@ def _fragment(
         u = w = 1.0 / 3.0
     pattern = (1.0, 1.0, 1.0)
     if shape.kind == PLANE:
-        pattern = plane_texture(frame, shape, view, pixels, levels, patterns, x, y)
+        pattern = plane_texture(frame, shape, view, patterns, pixels, levels, x, y)
     together = view == MIRRORED or shape.transparent
     red, green, blue = _between(one, two, three, view, MAX_LAYERS if together else 0, u, w, pattern)
     if together:
@@ -228,9 +228,9 @@ def draw_transparent(
     parts: np.ndarray,
     lights: np.ndarray,
     vertices: np.ndarray,
+    patterns: np.ndarray,
     pixels: np.ndarray,
     levels: np.ndarray,
-    patterns: np.ndarray,
     depths: np.ndarray,
     colour: np.ndarray,
     covered: np.ndarray,
@@ -255,7 +255,7 @@ def draw_transparent(
                     continue
                 row, column, second = _facet_under(frame, shapes[index], parts, DIRECT, x, y, first, t)
                 red, green, blue = _fragment(
-                    frame, shapes, parts, lights, vertices, pixels, levels, patterns, DIRECT, index, x, y, row, column, second
+                    frame, shapes, parts, lights, vertices, patterns, pixels, levels, DIRECT, index, x, y, row, column, second
                 )
                 for sample in range(first, 4):
                     for _ in range(times if covered[sample] else 0):

@@ -37,9 +37,9 @@ def plane_texture(
     frame: Record,
     shape: Record,
     view: int,
+    patterns: np.ndarray,
     pixels: np.ndarray,
     levels: np.ndarray,
-    patterns: np.ndarray,
     x: int,
     y: int,
 ) -> tuple[float, float, float]:

@@ -61,6 +61,7 @@ LIGHT = np.dtype(
     [
         ("position", np.float64, (3,)),
         ("direction", np.float64, (3,)),
+        ("sides", np.float64, (2, 3)),  # of its shadow map
         ("on", np.int64),
         ("layer", np.int64),
         ("shadows", np.int64),

@@ -12,6 +12,7 @@ import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import dot, tangent
 from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.light import turn_map
 from distractor_data.envs.renderers.records import (
     AHEAD,
     BOX,
@@ -275,6 +276,7 @@ def _place_lights(frame: Record, lights: np.ndarray, source: Source) -> None:
         for axis in range(3):
             active.position[axis] = source.light_position[light, axis]
             active.direction[axis] = source.light_direction[light, axis]
+        turn_map(active)
         active.layer = frame.layers if active.shadows and active.on else 0
         if active.layer > 0:
             frame.layers += 1

@@ -57,14 +57,22 @@ def _shrink(pixels: np.ndarray, levels: np.ndarray, faces: int) -> None:
 @kernel
 def _halve(pixels: np.ndarray, source: int, wide: int, high: int, target: int, width: int, height: int) -> None:
     """One level from the one before: linear between two texels along x, then along y, each rounded to a byte."""
+    exact = wide == 2 * width and high == 2 * height
     for y in range(height):
         y0, y1, share_y = _neighbours(y, height, high)
+        upper, lower, place = source + y0 * wide, source + y1 * wide, target + y * width
         for x in range(width):
+            if exact:
+                for channel in range(3):
+                    a, b = int(pixels[upper + 2 * x, channel]), int(pixels[upper + 2 * x + 1, channel])
+                    c, d = int(pixels[lower + 2 * x, channel]), int(pixels[lower + 2 * x + 1, channel])
+                    pixels[place + x, channel] = (((a + b + 1) >> 1) + ((c + d + 1) >> 1) + 1) >> 1
+                continue
             x0, x1, share_x = _neighbours(x, width, wide)
             for channel in range(3):
-                upper = _mix(pixels[source + y0 * wide + x0, channel], pixels[source + y0 * wide + x1, channel], share_x)
-                lower = _mix(pixels[source + y1 * wide + x0, channel], pixels[source + y1 * wide + x1, channel], share_x)
-                pixels[target + y * width + x, channel] = _mix(upper, lower, share_y)
+                one = _mix(pixels[upper + x0, channel], pixels[upper + x1, channel], share_x)
+                other = _mix(pixels[lower + x0, channel], pixels[lower + x1, channel], share_x)
+                pixels[place + x, channel] = _mix(one, other, share_y)
 
 
 @kernel
