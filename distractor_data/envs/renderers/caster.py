@@ -144,9 +144,7 @@ def _draw(
         scratch,
     )
     draw_skybox(frame, sky_pixels, sky_levels, hit, colour)
-    draw_transparent(
-        frame, shapes, order, parts, lights, vertices, patterns, pixels, levels, depths, colour, scratch
-    )
+    draw_transparent(frame, shapes, order, parts, lights, vertices, patterns, pixels, levels, depths, colour, scratch)
     resolve(colour, picture)
 
 

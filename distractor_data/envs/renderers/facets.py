@@ -131,9 +131,7 @@ def _box_position(quads: int, size: np.ndarray, row: int, column: int) -> tuple[
 
 
 @kernel
-def find_facet(
-    frame: Record, shape: Record, part: Record, x: float, y: float, z: float
-) -> tuple[int, int, bool]:
+def find_facet(frame: Record, shape: Record, part: Record, x: float, y: float, z: float) -> tuple[int, int, bool]:
     """Row and column of the quad under a point of the surface, and whether the point is in its second triangle.
 
     A quad (row, column), (row, column + 1), (row + 1, column + 1), (row + 1, column) is two triangles, cut from

@@ -160,9 +160,7 @@ def _light(
 
 
 @kernel
-def in_shadow(
-    frame: Record, shapes: np.ndarray, light: Record, receiver: int, x: float, y: float, z: float
-) -> bool:
+def in_shadow(frame: Record, shapes: np.ndarray, light: Record, receiver: int, x: float, y: float, z: float) -> bool:
     """Whether another shape stands between a light and a place on a shape, as far as its shadow map reaches."""
     along = light.direction
     ox, oy, oz = light.position[0], light.position[1], light.position[2]
@@ -231,5 +229,3 @@ def _enter_from(shape: Record, ox: float, oy: float, oz: float, dx: float, dy: f
         lx, ly, lz = lx / size[0], ly / size[1], lz / size[2]
         kx, ky, kz = kx / size[0], ky / size[1], kz / size[2]
     return enter(shape.kind, size, lx, ly, lz, kx, ky, kz)
-
-

@@ -53,13 +53,17 @@ def draw_opaque(
                 seen[sample] = NOTHING
                 if index == NOTHING:
                     continue
-                t = depths[y, x, sample]
-                row, column, second = _facet_under(frame, shapes[index], parts, DIRECT, x, y, sample, t)
+                t, row, column, second = depths[y, x, sample], 0, 0, False
+                flat = shapes[index].kind == PLANE  # one cell of its grid will do for a pixel
+                if not flat:
+                    row, column, second = _facet_under(frame, shapes[index], parts, DIRECT, x, y, sample, t)
                 alike = _seen_before(seen, sample, index, row, column, second)
                 if alike != NOTHING:
                     for channel in range(3):
                         colour[y, x, sample, channel] = colour[y, x, alike, channel]
                     continue
+                if flat:
+                    row, column, second = _facet_under(frame, shapes[index], parts, DIRECT, x, y, sample, t)
                 red, green, blue = _fragment(
                     frame,
                     shapes,
@@ -84,7 +88,21 @@ def draw_opaque(
                     t = behind[y, x, sample]
                     row, column, second = _facet_under(frame, shapes[index], parts, MIRRORED, x, y, sample, t)
                     red, green, blue = _fragment(
-                        frame, shapes, parts, lights, vertices, patterns, pixels, levels, MIRRORED, index, x, y, row, column, second
+                        frame,
+                        shapes,
+                        parts,
+                        lights,
+                        vertices,
+                        patterns,
+                        pixels,
+                        levels,
+                        MIRRORED,
+                        index,
+                        x,
+                        y,
+                        row,
+                        column,
+                        second,
                     )
                     _add(colour[y, x, sample], red, green, blue)
 
@@ -255,7 +273,21 @@ def draw_transparent(
                     continue
                 row, column, second = _facet_under(frame, shapes[index], parts, DIRECT, x, y, first, t)
                 red, green, blue = _fragment(
-                    frame, shapes, parts, lights, vertices, patterns, pixels, levels, DIRECT, index, x, y, row, column, second
+                    frame,
+                    shapes,
+                    parts,
+                    lights,
+                    vertices,
+                    patterns,
+                    pixels,
+                    levels,
+                    DIRECT,
+                    index,
+                    x,
+                    y,
+                    row,
+                    column,
+                    second,
                 )
                 for sample in range(first, 4):
                     for _ in range(times if covered[sample] else 0):
@@ -266,7 +298,9 @@ def draw_transparent(
 
 
 @kernel
-def _cover(frame: Record, shape: Record, x: int, y: int, depths: np.ndarray, covered: np.ndarray) -> tuple[int, float]:
+def _cover(
+    frame: Record, shape: Record, x: int, y: int, depths: np.ndarray, covered: np.ndarray
+) -> tuple[int, float]:
     """Which samples of a pixel show a shape, into `covered` (4,); returns the first, or NOTHING, and its depth."""
     first, nearest = NOTHING, 0.0
     for sample in range(3, -1, -1):

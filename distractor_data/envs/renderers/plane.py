@@ -23,7 +23,11 @@ def read_patterns(model: mujoco.MjModel) -> tuple[Texture, np.ndarray]:
         if index < 0 or model.tex_type[index] != mujoco.mjtTexture.mjTEXTURE_2D:
             continue
         if index not in textures:
-            width, height, start = int(model.tex_width[index]), int(model.tex_height[index]), int(model.tex_adr[index])
+            width, height, start = (
+                int(model.tex_width[index]),
+                int(model.tex_height[index]),
+                int(model.tex_adr[index]),
+            )
             texture = empty_texture(width, height, 1)
             fill(texture, model.tex_data[start : start + 3 * width * height].reshape(-1, 3), 1)
             textures[index] = levels, texture

@@ -95,7 +95,9 @@ PART = np.dtype(  # of the model: a geom, or a site
     align=True,
 )
 
-LEVEL = np.dtype([("first", np.int64), ("width", np.int64), ("height", np.int64)], align=True)  # of a texture's mipmaps
+LEVEL = np.dtype(
+    [("first", np.int64), ("width", np.int64), ("height", np.int64)], align=True
+)  # of a texture's mipmaps
 
 PATTERN = np.dtype(  # of a material: the texture that it gives to planes
     [("first", np.int64), ("levels", np.int64), ("repeat", np.float64, (2,))],  # none if it has no levels

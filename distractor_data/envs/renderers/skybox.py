@@ -30,9 +30,7 @@ def upload(texture: Texture, model: mujoco.MjModel, index: int) -> None:
 
 
 @kernel
-def draw_skybox(
-    frame: Record, pixels: np.ndarray, levels: np.ndarray, hit: np.ndarray, colour: np.ndarray
-) -> None:
+def draw_skybox(frame: Record, pixels: np.ndarray, levels: np.ndarray, hit: np.ndarray, colour: np.ndarray) -> None:
     """Colour the samples that hit nothing."""
     for y in range(frame.size):
         for x in range(frame.size):
@@ -106,9 +104,7 @@ def _unproject(face: int, s: float, t: float) -> tuple[float, float, float]:
 
 
 @kernel
-def _read(
-    pixels: np.ndarray, level: Record, faces: int, face: int, s: float, t: float
-) -> tuple[float, float, float]:
+def _read(pixels: np.ndarray, level: Record, faces: int, face: int, s: float, t: float) -> tuple[float, float, float]:
     """Bilinear colour (0 to 255) in a level; over a face's edge lie the texels of the next face."""
     width = level.width
     x, y = s * width - 0.5, t * width - 0.5

@@ -10,6 +10,7 @@ import numpy as np
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.records import LEVEL, Record
 
+
 class Texture(NamedTuple):
     """The levels of a texture of one or six equally large images, one after the other."""
 
