@@ -10,7 +10,6 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from distractor_data.envs.rendering import AgentParts, skybox
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.facets import divide
 from distractor_data.envs.renderers.light import constant_lights
@@ -27,11 +26,13 @@ from distractor_data.envs.renderers.records import (
     SHAPE,
     SHAPES,
     VERTEX,
-    Record,
+    Buffers,
+    Tables,
 )
 from distractor_data.envs.renderers.scene import Source, half_height, source, update
 from distractor_data.envs.renderers.skybox import RADIUS, draw_skybox, skybox_texture, upload
-from distractor_data.envs.renderers.visible import CENTRE, cast, cast_mirrored
+from distractor_data.envs.renderers.visible import CENTRE, cast, cast_mirrored, empty_buffers
+from distractor_data.envs.rendering import AgentParts, skybox
 
 _MAX_GEOMS = 4000
 VERSION = 1  # part of a dataset's record: another version may draw other bytes
@@ -45,36 +46,22 @@ class Caster:
         self._model, self._camera = model, camera
         self._data: mujoco.MjData | None = None
         self._source: Source | None = None
-        self._frame = np.zeros(1, FRAME)[0]
-        self._frame["size"], self._frame["height"] = size, half_height(model, camera)
-        self._frame["near"] = model.vis.map.znear * model.stat.extent
-        self._frame["far"] = model.vis.map.zfar * model.stat.extent * RADIUS
-        self._parts = divide(model, self._frame)
+        frame = np.zeros(1, FRAME)[0]
+        frame["size"], frame["height"] = size, half_height(model, camera)
+        frame["near"] = model.vis.map.znear * model.stat.extent
+        frame["far"] = model.vis.map.zfar * model.stat.extent * RADIUS
+        parts = divide(model, frame)
         for kind, index in agent:
             if kind == mujoco.mjtObj.mjOBJ_GEOM:
-                self._parts[index]["agent"] = 1
+                parts[index]["agent"] = 1
             elif kind == mujoco.mjtObj.mjOBJ_SITE:
-                self._parts[model.ngeom + index]["agent"] = 1
-        self._shapes = np.zeros(model.ngeom + model.nsite, SHAPE)
-        self._texture, patterns = read_patterns(model)
-        self._hit = np.zeros((size, size, CENTRE + 1), np.int16)
-        self._tables = (
-            self._frame,
-            self._shapes,
-            np.zeros(len(self._shapes), np.int64),
-            self._parts,
-            constant_lights(model),
-            np.zeros(int(self._parts[-1]["first"]), VERTEX),
-            patterns,
-        )
-        self._buffers = (
-            self._hit,
-            np.zeros((size, size, CENTRE + 1)),
-            np.zeros((size, size, 4), np.int16),
-            np.zeros((size, size, 4)),
-            np.zeros((size, size, 4, 3), np.uint8),
-            np.zeros(4, np.int64),
-        )
+                parts[model.ngeom + index]["agent"] = 1
+        most = model.ngeom + model.nsite
+        vertices = np.zeros(int(parts[-1]["first"]), VERTEX)
+        texture, patterns = read_patterns(model)
+        shapes, order, lights = np.zeros(most, SHAPE), np.zeros(most, np.int64), constant_lights(model)
+        self._tables = Tables(frame, shapes, order, lights, parts, vertices, patterns, *texture)
+        self._buffers = empty_buffers(size)
         self._skybox = skybox(model)
         self._sky = skybox_texture(model, self._skybox)
         self.upload_skybox()
@@ -87,14 +74,14 @@ class Caster:
         """The camera's image of the state in `data`: (size, size, 3) uint8."""
         if data is not self._data or self._source is None:
             self._data, self._source = data, source(self._model, data, self._camera)
-        picture = np.empty((*self._hit.shape[:2], 3), np.uint8)
-        _draw(*self._tables, *self._texture, *self._sky, *self._buffers, self._source, picture)
+        picture = np.empty((*self._buffers.hit.shape[:2], 3), np.uint8)
+        _draw(self._tables, self._buffers, *self._sky, self._source, picture)
         return picture
 
     def mask(self) -> np.ndarray:
         """The agent's pixels in the image drawn last: (size, size) bool."""
-        mask = np.empty(self._hit.shape[:2], np.bool_)
-        _fill_mask(self._shapes, self._parts, self._hit, mask)
+        mask = np.empty(self._buffers.hit.shape[:2], np.bool_)
+        _fill_mask(self._tables, self._buffers, mask)
         return mask
 
     def close(self) -> None:
@@ -103,58 +90,31 @@ class Caster:
 
 @kernel
 def _draw(
-    frame: Record,
-    shapes: np.ndarray,
-    order: np.ndarray,
-    parts: np.ndarray,
-    lights: np.ndarray,
-    vertices: np.ndarray,
-    patterns: np.ndarray,
-    pixels: np.ndarray,
-    levels: np.ndarray,
+    tables: Tables,
+    buffers: Buffers,
     sky_pixels: np.ndarray,
     sky_levels: np.ndarray,
-    hit: np.ndarray,
-    depths: np.ndarray,
-    mirrored: np.ndarray,
-    behind: np.ndarray,
-    colour: np.ndarray,
-    scratch: np.ndarray,
     source: Source,
     picture: np.ndarray,
 ) -> None:
     """All passes of a picture, in MuJoCo's order but for the mirror, whose colours are only added."""
-    update(frame, shapes, order, lights, source)
-    cast(frame, shapes, hit, depths)
-    cast_mirrored(frame, shapes, hit, depths, mirrored, behind)
-    draw_opaque(
-        frame,
-        shapes,
-        parts,
-        lights,
-        vertices,
-        patterns,
-        pixels,
-        levels,
-        hit,
-        depths,
-        mirrored,
-        behind,
-        colour,
-        scratch,
-    )
-    draw_skybox(frame, sky_pixels, sky_levels, hit, colour)
-    draw_transparent(frame, shapes, order, parts, lights, vertices, patterns, pixels, levels, depths, colour, scratch)
-    resolve(colour, picture)
+    update(tables, source)
+    cast(tables, buffers)
+    cast_mirrored(tables, buffers)
+    draw_opaque(tables, buffers)
+    draw_skybox(tables.frame, sky_pixels, sky_levels, buffers)
+    draw_transparent(tables, buffers)
+    resolve(buffers.colour, picture)
 
 
 @kernel
-def _fill_mask(shapes: np.ndarray, parts: np.ndarray, hit: np.ndarray, mask: np.ndarray) -> None:
+def _fill_mask(tables: Tables, buffers: Buffers, mask: np.ndarray) -> None:
     size = mask.shape[0]
     for y in range(size):
         for x in range(size):
-            index = hit[y, x, CENTRE]
-            mask[size - 1 - y, x] = index != NOTHING and parts[shapes[index].index].agent != 0
+            index = buffers.hit[y, x, CENTRE]
+            agent = index != NOTHING and tables.parts[tables.shapes[index].index].agent != 0
+            mask[size - 1 - y, x] = agent
 
 
 def castable(model: mujoco.MjModel) -> bool:

@@ -31,10 +31,10 @@ def _cache_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="dmask-numba-"))
 
 
-if not numba.config.CACHE_DIR:
-    numba.config.CACHE_DIR = str(_cache_folder())
+if not numba.config.CACHE_DIR:  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
 
 # Without fastmath LLVM neither reorders nor contracts, so that +, -, *, / and sqrt round alike on every processor.
 # Functions of libm are not called: they differ between processors. Nothing is allocated inside (`_nrt`, numba's
 # runtime): counting references to the tables at every call took two thirds of the time.
-kernel = numba.njit(cache=True, error_model="numpy", fastmath=False, nogil=True, _nrt=False)
+kernel = numba.njit(cache=True, error_model="numpy", fastmath=False, nogil=True, _nrt=False)  # type: ignore[call-overload]

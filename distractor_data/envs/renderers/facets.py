@@ -28,6 +28,9 @@ from distractor_data.envs.renderers.records import (
 )
 from distractor_data.envs.renderers.shapes import direction
 
+Point = tuple[float, float, float]
+Corners = tuple[Point, Point, Point]
+
 _LEAST_SIZE = 1e-15  # mjMINVAL
 _TURN = 2 * 3.141592653589793
 
@@ -104,7 +107,7 @@ def normal(frame: Record, shape: Record, row: int, column: int) -> tuple[float, 
 def _profile(frame: Record, shape: Record, row: int) -> tuple[float, float, float, float]:
     """A row of vertices: distance from the axis (times the radius), height, and the two parts of the normal."""
     half = frame.rises
-    if shape.kind == SPHERE or shape.kind == ELLIPSOID:
+    if shape.kind == ELLIPSOID:
         cosine, sine = frame.rise[abs(row - half), 0], frame.rise[abs(row - half), 1]
         sine = -sine if row < half else sine
         return cosine, shape.size[2] * sine, cosine, sine
@@ -143,7 +146,7 @@ def find_facet(frame: Record, shape: Record, part: Record, x: float, y: float, z
         return row, column, u + w >= 1.0
     if shape.kind == BOX:
         return _find_box(frame.quads, shape.size, x, y, z)
-    if shape.kind == SPHERE or shape.kind == ELLIPSOID:  # the point is on the unit sphere
+    if shape.kind == ELLIPSOID:  # the point is on the unit sphere
         column, u = _find_column(frame.around, frame.slices, x, y)
         row, w = _find_rise(frame.rise, frame.rises, z)
         return row, column, _second(row, u, w, 2 * frame.rises - 1)
@@ -171,7 +174,7 @@ def next_facet(
     if not across or not 0 <= row + up < _rows(frame, shape):
         return row, column, second
     row += up
-    if shape.kind != SPHERE and shape.kind != ELLIPSOID and (row == frame.rises or row == 3 * frame.rises + 1):
+    if shape.kind != ELLIPSOID and (row == frame.rises or row == 3 * frame.rises + 1):
         row += up  # caps and tube have an edge of their own each, at the same place
     column = (column + over + frame.slices) % frame.slices
     if row == 0:
@@ -182,13 +185,11 @@ def next_facet(
 @kernel
 def _rows(frame: Record, shape: Record) -> int:
     """Rows of quads of a round shape."""
-    return 2 * frame.rises if shape.kind == SPHERE or shape.kind == ELLIPSOID else 4 * frame.rises + 2
+    return 2 * frame.rises if shape.kind == ELLIPSOID else 4 * frame.rises + 2
 
 
 @kernel
-def corners(
-    frame: Record, shape: Record, part: Record, row: int, column: int, second: bool
-) -> tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]:
+def corners(frame: Record, shape: Record, part: Record, row: int, column: int, second: bool) -> Corners:
     """The places of a triangle's vertices in the frame of its shape's rays."""
     return (
         corner(frame, shape, part, row, column + second),
@@ -201,7 +202,7 @@ def corners(
 def corner(frame: Record, shape: Record, part: Record, row: int, column: int) -> tuple[float, float, float]:
     """The place of a vertex in the frame of its shape's rays."""
     x, y, z = position(frame, shape, part, row, column)
-    if shape.kind == SPHERE or shape.kind == ELLIPSOID:
+    if shape.kind == ELLIPSOID:
         return x / shape.size[0], y / shape.size[1], z / shape.size[2]
     return x, y, z
 
@@ -287,18 +288,11 @@ def _find_line(part: Record, axis: int, place: float) -> tuple[int, float]:
 
 
 @kernel
-def weights(
-    shape: Record,
-    view: int,
-    x: float,
-    y: float,
-    one: tuple[float, float, float],
-    two: tuple[float, float, float],
-    three: tuple[float, float, float],
-) -> tuple[float, float, float]:
+def weights(shape: Record, view: int, x: float, y: float, corners: Corners) -> tuple[float, float, float]:
     """Where a ray meets the plane of a triangle, in the triangle or not: the barycentric weights of its second and
     third corner, and the ray's parameter. Infinite or not a number where it meets none. Möller & Trumbore (1997).
     """
+    one, two, three = corners
     eye = shape.ray[view, EYE]
     dx, dy, dz = direction(shape.ray[view], x, y)
     ax, ay, az = two[0] - one[0], two[1] - one[1], two[2] - one[2]

@@ -26,8 +26,8 @@ from distractor_data.envs.renderers.records import (
     SHININESS,
     SPECULAR,
     SPECULARITY,
-    SPHERE,
     Record,
+    Tables,
 )
 from distractor_data.envs.renderers.shapes import enter
 
@@ -61,30 +61,21 @@ def constant_lights(model: mujoco.MjModel) -> np.ndarray:
 
 
 @kernel
-def light_vertex(
-    frame: Record,
-    shape: Record,
-    part: Record,
-    lights: np.ndarray,
-    vertices: np.ndarray,
-    view: int,
-    tint: float,
-    row: int,
-    column: int,
-) -> int:
-    """Light a vertex of a shape, unless this frame has; returns its number. `tint` is the mirror's reflectance or 1."""
+def light_vertex(tables: Tables, shape: Record, view: int, tint: float, row: int, column: int) -> int:
+    """Light a vertex of a shape, unless this frame has; returns its number. `tint` dims what the mirror shows."""
+    part = tables.parts[shape.index]
     number = part.first + row * part.columns + column
-    if vertices[number].frame[view] != frame.number:
-        _light_vertex(frame, shape, part, lights, vertices[number], view, tint, row, column)
+    if tables.vertices[number].frame[view] != tables.frame.number:
+        _light_vertex(tables.frame, tables.lights, shape, part, tables.vertices[number], view, tint, row, column)
     return number
 
 
 @kernel
 def _light_vertex(
     frame: Record,
+    lights: np.ndarray,
     shape: Record,
     part: Record,
-    lights: np.ndarray,
     vertex: Record,
     view: int,
     tint: float,
@@ -225,7 +216,7 @@ def _enter_from(shape: Record, ox: float, oy: float, oz: float, dx: float, dy: f
     kx = dx * own[0, 0] + dy * own[1, 0] + dz * own[2, 0]
     ky = dx * own[0, 1] + dy * own[1, 1] + dz * own[2, 1]
     kz = dx * own[0, 2] + dy * own[1, 2] + dz * own[2, 2]
-    if shape.kind == SPHERE or shape.kind == ELLIPSOID:
+    if shape.kind == ELLIPSOID:
         lx, ly, lz = lx / size[0], ly / size[1], lz / size[2]
         kx, ky, kz = kx / size[0], ky / size[1], kz / size[2]
     return enter(shape.kind, size, lx, ly, lz, kx, ky, kz)

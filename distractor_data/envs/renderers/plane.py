@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.records import EYE, PATTERN, Record
+from distractor_data.envs.renderers.records import EYE, PATTERN, Record, Tables
 from distractor_data.envs.renderers.shapes import direction
 from distractor_data.envs.renderers.texture import Texture, choose_level, concatenate, empty_texture, fill, repeated
 
@@ -37,22 +37,14 @@ def read_patterns(model: mujoco.MjModel) -> tuple[Texture, np.ndarray]:
 
 
 @kernel
-def plane_texture(
-    frame: Record,
-    shape: Record,
-    view: int,
-    patterns: np.ndarray,
-    pixels: np.ndarray,
-    levels: np.ndarray,
-    x: int,
-    y: int,
-) -> tuple[float, float, float]:
+def plane_texture(tables: Tables, shape: Record, view: int, x: int, y: int) -> tuple[float, float, float]:
     """The texture's colour, 0 to 1, in a pixel of a plane; white for a plane without one."""
+    patterns, levels = tables.patterns, tables.levels
     if shape.material < 0 or patterns[shape.material].levels == 0:
         return 1.0, 1.0, 1.0
     pattern = patterns[shape.material]
     scale_s, scale_t = 0.5 * pattern.repeat[0], -0.5 * pattern.repeat[1]
-    ray, half = shape.ray[view], 0.5 * frame.size
+    ray, half = shape.ray[view], 0.5 * tables.frame.size
     s, t = _meet(ray, x + 0.5 - half, y + 0.5 - half)
     s, t = scale_s * s - 0.5, scale_t * t - 0.5
     if not (abs(s) < _FARTHEST and abs(t) < _FARTHEST):
@@ -65,9 +57,9 @@ def plane_texture(
     along_x = (wide * (s1 - s0)) ** 2 + (high * (t1 - t0)) ** 2
     along_y = (wide * (s2 - s0)) ** 2 + (high * (t2 - t0)) ** 2
     level, share = choose_level(max(along_x, along_y), pattern.levels)
-    red, green, blue = repeated(pixels, levels[pattern.first + level], s, t)
+    red, green, blue = repeated(tables.pixels, levels[pattern.first + level], s, t)
     if share > 0.0:
-        other_red, other_green, other_blue = repeated(pixels, levels[pattern.first + level + 1], s, t)
+        other_red, other_green, other_blue = repeated(tables.pixels, levels[pattern.first + level + 1], s, t)
         red += share * (other_red - red)
         green += share * (other_green - green)
         blue += share * (other_blue - blue)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,7 @@ MAX_LINES = 203  # of a plane's grid: mjMAXPLANEGRID and what its padding adds
 FRAME = np.dtype(
     [
         ("number", np.int64),  # counts the frames
-        ("shapes", np.int64),
-        ("lights", np.int64),
+        ("shapes", np.int64),  # how many of the table show
         ("mirror", np.int64),  # index of the reflecting plane, or NOTHING
         ("size", np.int64),  # edge of the picture in pixels
         ("height", np.float64),  # half the picture's at distance 1
@@ -103,3 +102,28 @@ PATTERN = np.dtype(  # of a material: the texture that it gives to planes
     [("first", np.int64), ("levels", np.int64), ("repeat", np.float64, (2,))],  # none if it has no levels
     align=True,
 )
+
+
+class Tables(NamedTuple):
+    """All that a picture is made of; of tables whose length changes, the frame says how much counts."""
+
+    frame: Record  # FRAME
+    shapes: np.ndarray  # SHAPE
+    order: np.ndarray  # the transparent shapes from the nearest to the farthest, then NOTHING
+    lights: np.ndarray  # LIGHT, the headlight first
+    parts: np.ndarray  # PART
+    vertices: np.ndarray  # VERTEX
+    patterns: np.ndarray  # PATTERN
+    pixels: np.ndarray  # (…, 3) uint8, of the patterns' textures
+    levels: np.ndarray  # LEVEL, of the patterns' textures
+
+
+class Buffers(NamedTuple):
+    """What is known of each sample of a picture of H×W pixels, the lowest row first."""
+
+    hit: np.ndarray  # (H, W, 5) int16: the shape at each sample and at the pixel's centre, or NOTHING
+    depths: np.ndarray  # (H, W, 5): how far that is along the camera's axis
+    mirrored: np.ndarray  # (H, W, 4) int16: the shape that the mirror shows, or NOTHING
+    behind: np.ndarray  # (H, W, 4): how far that is along the mirrored camera's axis
+    colour: np.ndarray  # (H, W, 4, 3) uint8
+    scratch: np.ndarray  # (4,) int64: of the samples of the pixel at hand

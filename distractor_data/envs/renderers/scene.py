@@ -5,6 +5,7 @@ The rules are those of MuJoCo's `engine_vis_visualize.c`: which geoms and sites 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import mujoco
@@ -15,7 +16,6 @@ from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.light import turn_map
 from distractor_data.envs.renderers.records import (
     AHEAD,
-    BOX,
     CAPSULE,
     CYLINDER,
     DIRECT,
@@ -29,6 +29,7 @@ from distractor_data.envs.renderers.records import (
     SPHERE,
     UP,
     Record,
+    Tables,
 )
 
 _OPAQUE_ALPHA = 0.995  # render_gl3.c draws what has less with the transparent shapes
@@ -98,11 +99,9 @@ def half_height(model: mujoco.MjModel, camera: int) -> float:
 
 
 @kernel
-def update(frame: Record, shapes: np.ndarray, order: np.ndarray, lights: np.ndarray, source: Source) -> None:
-    """Fill the tables for a new frame; `lights` has the constants of all lights, the headlight first.
-
-    `order` becomes the transparent shapes from the nearest to the farthest, then NOTHING.
-    """
+def update(tables: Tables, source: Source) -> None:
+    """Fill the tables for a new frame."""
+    frame, shapes = tables.frame, tables.shapes
     frame.number += 1
     _aim(frame, source)
     frame.shapes = 0
@@ -119,13 +118,13 @@ def update(frame: Record, shapes: np.ndarray, order: np.ndarray, lights: np.ndar
             _place(shape, geoms + site, source.site_type[site], source.site_size[site])
             _turn(shape, source.site_position[site], source.site_rotation[site])
             _finish(frame, shape, source.site_material[site], source.site_rgba[site], source)
-    _sort_transparent(frame, shapes, order)
+    _sort_transparent(frame, shapes, tables.order)
     _mirror(frame, shapes)
     for index in range(frame.shapes):
         _localise(frame, shapes[index], DIRECT)
         if frame.mirror != NOTHING:
             _localise(frame, shapes[index], MIRRORED)
-    _place_lights(frame, lights, source)
+    _place_lights(frame, tables.lights, source)
 
 
 @kernel
@@ -141,22 +140,22 @@ def _aim(frame: Record, source: Source) -> None:
 
 @kernel
 def _place(shape: Record, index: int, kind: int, size: np.ndarray) -> None:
-    """Kind and dimensions: of capsules and cylinders radius, radius, half length, as OpenGL scales them."""
+    """Kind and dimensions: spheres are ellipsoids; of capsules and cylinders radius, radius, half length."""
     a, b, c = size[0], size[1], size[2]
     if kind == SPHERE:
-        b = c = a
-    elif kind == CAPSULE or kind == CYLINDER:
+        kind, b, c = ELLIPSOID, a, a
+    elif kind in (CAPSULE, CYLINDER):
         b, c = a, b
     shape.kind, shape.index = kind, index
     shape.size[0], shape.size[1], shape.size[2] = a, b, c
-    if kind == SPHERE or kind == ELLIPSOID:
+    if kind == ELLIPSOID:
         shape.radius = max(a, b, c)
     elif kind == CAPSULE:
         shape.radius = a + c
     elif kind == CYLINDER:
-        shape.radius = np.sqrt(a * a + c * c)
+        shape.radius = math.sqrt(a * a + c * c)
     else:
-        shape.radius = np.sqrt(a * a + b * b + c * c)
+        shape.radius = math.sqrt(a * a + b * b + c * c)
 
 
 @kernel
@@ -221,7 +220,7 @@ def _near_side(frame: Record, shape: Record) -> float:
     squared = 0.0
     for axis in range(3):
         squared += (shape.position[axis] - frame.views[DIRECT, EYE, axis]) ** 2
-    return np.sqrt(squared) - shape.radius
+    return math.sqrt(squared) - shape.radius
 
 
 @kernel
@@ -250,7 +249,7 @@ def _mirror(frame: Record, shapes: np.ndarray) -> None:
 
 @kernel
 def _localise(frame: Record, shape: Record, view: int) -> None:
-    """A view's rays in the frame of a shape; spheres and ellipsoids are stretched to radius 1."""
+    """A view's rays in the frame of a shape; ellipsoids are stretched to radius 1."""
     for row in range(4):
         for axis in range(3):
             value = 0.0
@@ -259,7 +258,7 @@ def _localise(frame: Record, shape: Record, view: int) -> None:
                 if row == EYE:
                     component -= shape.position[world]
                 value += component * shape.rotation[world, axis]
-            if shape.kind == SPHERE or shape.kind == ELLIPSOID:
+            if shape.kind == ELLIPSOID:
                 value /= shape.size[axis]
             shape.ray[view, row, axis] = value
 

@@ -16,7 +16,6 @@ from distractor_data.envs.renderers.records import (
     EYE,
     PLANE,
     RIGHT,
-    SPHERE,
     UP,
     Record,
 )
@@ -49,7 +48,7 @@ def enter(kind: int, size: np.ndarray, ox: float, oy: float, oz: float, dx: floa
     """Ray parameter where o + t·d enters a shape, in the shape's own frame (scene.py, `_localise`), or MISS."""
     if kind == CAPSULE:
         return _capsule(_FACETED * size[0], size[2], ox, oy, oz, dx, dy, dz)
-    if kind == SPHERE or kind == ELLIPSOID:
+    if kind == ELLIPSOID:
         return _sphere(_FACETED, ox, oy, oz, dx, dy, dz)
     if kind == PLANE:
         if oz * dz >= 0.0:  # away from it or along it
@@ -150,7 +149,7 @@ def pixel_bounds(frame: Record, shape: Record, view: int) -> tuple[int, int, int
 @kernel
 def _column(place: float, size: int) -> int:
     """Column (or row) of a place in the picture, the nearest outside for all that is farther out."""
-    return int(math.floor(min(max(place, -1.0), size + 1.0)))
+    return math.floor(min(max(place, -1.0), size + 1.0))
 
 
 @kernel

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.records import DIRECT, NOTHING, RIGHT, UP, Record
+from distractor_data.envs.renderers.records import DIRECT, NOTHING, RIGHT, UP, Buffers, Record
 from distractor_data.envs.renderers.shapes import direction
 from distractor_data.envs.renderers.texture import Texture, bilinear, choose_level, empty_texture, fill
 
@@ -30,8 +30,9 @@ def upload(texture: Texture, model: mujoco.MjModel, index: int) -> None:
 
 
 @kernel
-def draw_skybox(frame: Record, pixels: np.ndarray, levels: np.ndarray, hit: np.ndarray, colour: np.ndarray) -> None:
-    """Colour the samples that hit nothing."""
+def draw_skybox(frame: Record, pixels: np.ndarray, levels: np.ndarray, buffers: Buffers) -> None:
+    """Colour the samples that hit nothing with the skybox's texture."""
+    hit, colour = buffers.hit, buffers.colour
     for y in range(frame.size):
         for x in range(frame.size):
             if not _shows(hit[y, x]):
@@ -108,7 +109,7 @@ def _read(pixels: np.ndarray, level: Record, faces: int, face: int, s: float, t:
     """Bilinear colour (0 to 255) in a level; over a face's edge lie the texels of the next face."""
     width = level.width
     x, y = s * width - 0.5, t * width - 0.5
-    x0, y0 = int(math.floor(x)), int(math.floor(y))
+    x0, y0 = math.floor(x), math.floor(y)
     if x0 >= 0 and y0 >= 0 and x0 + 1 < width and y0 + 1 < width:
         a = _texel(level, faces, face, x0, y0)
         return bilinear(pixels, a, a + 1, a + width, a + width + 1, x - x0, y - y0)

@@ -114,7 +114,7 @@ def repeated(pixels: np.ndarray, level: Record, s: float, t: float) -> tuple[flo
     """Colour (0 to 255) at s, t of a level of a texture that repeats."""
     width, height = level.width, level.height
     x, y = (s - math.floor(s)) * width - 0.5, (t - math.floor(t)) * height - 0.5
-    x0, y0 = int(math.floor(x)), int(math.floor(y))  # -1 at least
+    x0, y0 = math.floor(x), math.floor(y)  # -1 at least
     share_x, share_y = x - x0, y - y0
     x1, y1 = x0 + 1 if x0 + 1 < width else 0, y0 + 1 if y0 + 1 < height else 0
     x0, y0 = x0 if x0 >= 0 else width - 1, y0 if y0 >= 0 else height - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.records import DIRECT, MIRRORED, NOTHING, PLANE, Record
+from distractor_data.envs.renderers.records import DIRECT, MIRRORED, NOTHING, PLANE, Buffers, Record, Tables
 from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
 
 CENTRE = 4  # the fifth place of a pixel, after its four samples
@@ -14,12 +14,22 @@ PLACES_X = (0.375, 0.875, 0.125, 0.625, 0.5)
 PLACES_Y = (0.125, 0.375, 0.625, 0.875, 0.5)
 
 
-@kernel
-def cast(frame: Record, shapes: np.ndarray, hit: np.ndarray, depths: np.ndarray) -> None:
-    """Nearest opaque shape at each sample and nearest shape of any kind at each pixel's centre, or NOTHING.
+def empty_buffers(size: int) -> Buffers:
+    """Room for a square picture."""
+    return Buffers(
+        np.zeros((size, size, CENTRE + 1), np.int16),
+        np.zeros((size, size, CENTRE + 1)),
+        np.zeros((size, size, CENTRE), np.int16),
+        np.zeros((size, size, CENTRE)),
+        np.zeros((size, size, CENTRE, 3), np.uint8),
+        np.zeros(CENTRE, np.int64),
+    )
 
-    `hit` and `depths` are (size, size, 5), the lowest row first.
-    """
+
+@kernel
+def cast(tables: Tables, buffers: Buffers) -> None:
+    """Find the nearest opaque shape at each sample, and the nearest shape of any kind at each pixel's centre."""
+    frame, shapes, hit, depths = tables.frame, tables.shapes, buffers.hit, buffers.depths
     hit[:] = NOTHING
     depths[:] = frame.far
     middle = 0.5 * frame.size
@@ -46,13 +56,9 @@ def before_skybox(frame: Record, x: float, y: float, t: float) -> bool:
 
 
 @kernel
-def cast_mirrored(
-    frame: Record, shapes: np.ndarray, hit: np.ndarray, depths: np.ndarray, mirrored: np.ndarray, behind: np.ndarray
-) -> None:
-    """Nearest opaque shape behind the mirror, or NOTHING, at each sample that hits the mirror.
-
-    Into `mirrored`, their depth into `behind`, both (size, size, 4).
-    """
+def cast_mirrored(tables: Tables, buffers: Buffers) -> None:
+    """Find the nearest opaque shape that the mirror shows at each sample that hits the mirror."""
+    frame, shapes, mirrored, behind = tables.frame, tables.shapes, buffers.mirrored, buffers.behind
     mirrored[:] = NOTHING
     if frame.mirror == NOTHING:
         return
@@ -66,8 +72,8 @@ def cast_mirrored(
         for y in range(bottom, top + 1):
             for x in range(left, right + 1):
                 for sample in range(4):
-                    if hit[y, x, sample] != frame.mirror:
+                    if buffers.hit[y, x, sample] != frame.mirror:
                         continue
                     t = depth(shape, MIRRORED, x + PLACES_X[sample] - middle, y + PLACES_Y[sample] - middle)
-                    if depths[y, x, sample] <= t < behind[y, x, sample]:
+                    if buffers.depths[y, x, sample] <= t < behind[y, x, sample]:
                         behind[y, x, sample], mirrored[y, x, sample] = t, index
