@@ -30,7 +30,9 @@ from distractor_data.envs.renderers.shapes import direction
 
 Point = tuple[float, float, float]
 Corners = tuple[Point, Point, Point]
+Triangle = tuple[int, int, bool]  # row and column of its quad, and whether it is the second there
 
+_STEPS = 6  # from facet to facet at most
 _LEAST_SIZE = 1e-15  # mjMINVAL
 _TURN = 2 * 3.141592653589793
 
@@ -134,7 +136,30 @@ def _box_position(quads: int, size: np.ndarray, row: int, column: int) -> tuple[
 
 
 @kernel
-def find_facet(frame: Record, shape: Record, part: Record, x: float, y: float, z: float) -> tuple[int, int, bool]:
+def triangle_under(
+    frame: Record, shape: Record, part: Record, view: int, x: float, y: float, t: float
+) -> tuple[Triangle, bool]:
+    """The triangle that a ray which enters a shape at t hits, and whether it does hit it.
+
+    Facets are flat and lie a little inside of a round shape, so that it may be another than the one at the point
+    of the shape's surface, or none.
+    """
+    ray = shape.ray[view]
+    dx, dy, dz = direction(ray, x, y)
+    triangle = find_facet(frame, shape, part, ray[EYE, 0] + t * dx, ray[EYE, 1] + t * dy, ray[EYE, 2] + t * dz)
+    if shape.kind == PLANE or shape.kind == BOX:
+        return triangle, True
+    for _ in range(_STEPS):
+        row, column, second = triangle
+        u, w, _t = weights(shape, view, x, y, corners(frame, shape, part, row, column, second))
+        triangle = next_facet(frame, shape, row, column, second, u, w)
+        if triangle == (row, column, second):
+            return triangle, u >= 0.0 and w >= 0.0 and u + w <= 1.0
+    return triangle, False
+
+
+@kernel
+def find_facet(frame: Record, shape: Record, part: Record, x: float, y: float, z: float) -> Triangle:
     """Row and column of the quad under a point of the surface, and whether the point is in its second triangle.
 
     A quad (row, column), (row, column + 1), (row + 1, column + 1), (row + 1, column) is two triangles, cut from
@@ -154,9 +179,7 @@ def find_facet(frame: Record, shape: Record, part: Record, x: float, y: float, z
 
 
 @kernel
-def next_facet(
-    frame: Record, shape: Record, row: int, column: int, second: bool, u: float, w: float
-) -> tuple[int, int, bool]:
+def next_facet(frame: Record, shape: Record, row: int, column: int, second: bool, u: float, w: float) -> Triangle:
     """The triangle of a round shape across the edge beyond which (u, w) of a triangle (`weights`) lies.
 
     The triangle itself if (u, w) is in it, or if there is none beyond.
@@ -216,7 +239,7 @@ def _second(row: int, u: float, w: float, top: int) -> bool:
 
 
 @kernel
-def _find_tube(frame: Record, shape: Record, x: float, y: float, z: float) -> tuple[int, int, bool]:
+def _find_tube(frame: Record, shape: Record, x: float, y: float, z: float) -> Triangle:
     half, radius, length = frame.rises, shape.size[0], shape.size[2]
     column, u = _find_column(frame.around, frame.slices, x, y)
     if shape.kind == CAPSULE and abs(z) > length:
@@ -262,7 +285,7 @@ def _find_rise(rise: np.ndarray, half: int, sine: float) -> tuple[int, float]:
 
 
 @kernel
-def _find_box(quads: int, size: np.ndarray, x: float, y: float, z: float) -> tuple[int, int, bool]:
+def _find_box(quads: int, size: np.ndarray, x: float, y: float, z: float) -> Triangle:
     ratio = (abs(x) / size[0], abs(y) / size[1], abs(z) / size[2])
     axis = 0
     if ratio[1] > ratio[0]:

@@ -219,4 +219,5 @@ def _enter_from(shape: Record, ox: float, oy: float, oz: float, dx: float, dy: f
     if shape.kind == ELLIPSOID:
         lx, ly, lz = lx / size[0], ly / size[1], lz / size[2]
         kx, ky, kz = kx / size[0], ky / size[1], kz / size[2]
-    return enter(shape.kind, size, lx, ly, lz, kx, ky, kz)
+    t, _ = enter(shape.kind, size, lx, ly, lz, kx, ky, kz)
+    return t

@@ -6,11 +6,10 @@ import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import to_byte
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.facets import corners, find_facet, next_facet, weights
+from distractor_data.envs.renderers.facets import Triangle, corners, triangle_under, weights
 from distractor_data.envs.renderers.light import in_shadow, light_vertex
 from distractor_data.envs.renderers.plane import plane_texture
 from distractor_data.envs.renderers.records import (
-    BOX,
     DIRECT,
     EYE,
     MAX_LAYERS,
@@ -26,10 +25,8 @@ from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
 from distractor_data.envs.renderers.visible import PLACES_X, PLACES_Y, before_skybox
 
 Colour = tuple[int, int, int]  # bytes
-Triangle = tuple[int, int, bool]  # row and column of its quad, and whether it is the second there
 
 _MANY = 1 << 10  # more than a shape's rows or columns of vertices
-_STEPS = 4  # from facet to facet at most
 _FARTHEST = 50.0  # facets beyond its edge to which a colour is continued; farther, the facet is seen from its edge
 
 
@@ -86,18 +83,8 @@ def _seen_before(seen: np.ndarray, sample: int, index: int, triangle: Triangle) 
 def _triangle(tables: Tables, index: int, view: int, x: int, y: int, sample: int, t: float) -> Triangle:
     """The triangle of a shape that a sample hits at depth t."""
     frame, shape = tables.frame, tables.shapes[index]
-    part, ray = tables.parts[shape.index], shape.ray[view]
-    place_x, place_y = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
-    dx, dy, dz = direction(ray, place_x, place_y)
-    triangle = find_facet(frame, shape, part, ray[EYE, 0] + t * dx, ray[EYE, 1] + t * dy, ray[EYE, 2] + t * dz)
-    if shape.kind == PLANE or shape.kind == BOX:
-        return triangle
-    for _ in range(_STEPS):  # facets are flat, and so another may lie on the ray than at the round shape's point
-        row, column, second = triangle
-        u, w, _t = weights(shape, view, place_x, place_y, corners(frame, shape, part, row, column, second))
-        triangle = next_facet(frame, shape, row, column, second, u, w)
-        if triangle == (row, column, second):
-            break
+    column, row = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
+    triangle, _ = triangle_under(frame, shape, tables.parts[shape.index], view, column, row, t)
     return triangle
 
 
@@ -164,7 +151,7 @@ def draw_transparent(tables: Tables, buffers: Buffers) -> None:
         left, right, bottom, top = pixel_bounds(tables.frame, tables.shapes[index], DIRECT)
         for y in range(bottom, top + 1):
             for x in range(left, right + 1):
-                first, t = _cover(tables.frame, tables.shapes[index], buffers, x, y)
+                first, t = _cover(tables, tables.shapes[index], buffers, x, y)
                 if first == NOTHING:
                     continue
                 triangle = _triangle(tables, index, DIRECT, x, y, first, t)
@@ -175,13 +162,15 @@ def draw_transparent(tables: Tables, buffers: Buffers) -> None:
 
 
 @kernel
-def _cover(frame: Record, shape: Record, buffers: Buffers, x: int, y: int) -> tuple[int, float]:
+def _cover(tables: Tables, shape: Record, buffers: Buffers, x: int, y: int) -> tuple[int, float]:
     """Which samples of a pixel show a shape, into the scratch; returns the first, or NOTHING, and its depth."""
-    first, nearest = NOTHING, 0.0
+    frame, first, nearest = tables.frame, NOTHING, 0.0
     for sample in range(3, -1, -1):
         column, row = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
-        t = depth(shape, DIRECT, column, row)
+        t, outline = depth(shape, DIRECT, column, row)
         seen = frame.near <= t <= buffers.depths[y, x, sample] and before_skybox(frame, column, row, t)
+        if seen and outline:
+            _, seen = triangle_under(frame, shape, tables.parts[shape.index], DIRECT, column, row, t)
         buffers.scratch[sample] = seen
         if seen:
             first, nearest = sample, t

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.facets import triangle_under
 from distractor_data.envs.renderers.records import DIRECT, MIRRORED, NOTHING, PLANE, Buffers, Record, Tables
 from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
 
@@ -41,11 +42,20 @@ def cast(tables: Tables, buffers: Buffers) -> None:
             for x in range(left, right + 1):
                 for place in range(first, CENTRE + 1):
                     column, row = x + PLACES_X[place] - middle, y + PLACES_Y[place] - middle
-                    t = depth(shape, DIRECT, column, row)
-                    if frame.near <= t <= depths[y, x, place] and (
-                        shape.kind != PLANE or before_skybox(frame, column, row, t)
-                    ):
-                        depths[y, x, place], hit[y, x, place] = t, index
+                    t, outline = depth(shape, DIRECT, column, row)
+                    if not frame.near <= t <= depths[y, x, place]:
+                        continue
+                    if shape.kind == PLANE and not before_skybox(frame, column, row, t):
+                        continue
+                    if outline and not _hits_facet(tables, shape, DIRECT, column, row, t):
+                        continue
+                    depths[y, x, place], hit[y, x, place] = t, index
+
+
+@kernel
+def _hits_facet(tables: Tables, shape: Record, view: int, x: float, y: float, t: float) -> bool:
+    _, hits = triangle_under(tables.frame, shape, tables.parts[shape.index], view, x, y, t)
+    return hits
 
 
 @kernel
@@ -74,6 +84,10 @@ def cast_mirrored(tables: Tables, buffers: Buffers) -> None:
                 for sample in range(4):
                     if buffers.hit[y, x, sample] != frame.mirror:
                         continue
-                    t = depth(shape, MIRRORED, x + PLACES_X[sample] - middle, y + PLACES_Y[sample] - middle)
-                    if buffers.depths[y, x, sample] <= t < behind[y, x, sample]:
-                        behind[y, x, sample], mirrored[y, x, sample] = t, index
+                    column, row = x + PLACES_X[sample] - middle, y + PLACES_Y[sample] - middle
+                    t, outline = depth(shape, MIRRORED, column, row)
+                    if not buffers.depths[y, x, sample] <= t < behind[y, x, sample]:
+                        continue
+                    if outline and not _hits_facet(tables, shape, MIRRORED, column, row, t):
+                        continue
+                    behind[y, x, sample], mirrored[y, x, sample] = t, index
