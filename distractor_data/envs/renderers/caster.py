@@ -30,9 +30,8 @@ from distractor_data.envs.renderers.records import (
     Tables,
 )
 from distractor_data.envs.renderers.scene import Source, half_height, source, update
-from distractor_data.envs.renderers.skybox import RADIUS, draw_skybox, skybox_texture, upload
+from distractor_data.envs.renderers.skybox import RADIUS, draw_skybox, skybox_index, skybox_texture, upload
 from distractor_data.envs.renderers.visible import CENTRE, cast, cast_mirrored, empty_buffers
-from distractor_data.envs.rendering import AgentParts, skybox
 
 _MAX_GEOMS = 4000
 VERSION = 1  # part of a dataset's record: another version may draw other bytes
@@ -41,8 +40,8 @@ VERSION = 1  # part of a dataset's record: another version may draw other bytes
 class Caster:
     """Draws what one fixed camera of a model sees, with the interface of `rendering.Renderer`."""
 
-    def __init__(self, model: mujoco.MjModel, camera: int, size: int, agent: AgentParts) -> None:
-        """`camera` is the camera's index, `size` the edge of the square image in pixels."""
+    def __init__(self, model: mujoco.MjModel, camera: int, size: int, agent: frozenset[tuple[int, int]]) -> None:
+        """`camera` is the camera's index, `size` the image's edge in pixels, `agent` (object type, index) pairs."""
         self._model, self._camera = model, camera
         self._data: mujoco.MjData | None = None
         self._source: Source | None = None
@@ -62,7 +61,7 @@ class Caster:
         shapes, order, lights = np.zeros(most, SHAPE), np.zeros(most, np.int64), constant_lights(model)
         self._tables = Tables(frame, shapes, order, lights, parts, vertices, patterns, *texture)
         self._buffers = empty_buffers(size)
-        self._skybox = skybox(model)
+        self._skybox = skybox_index(model)
         self._sky = skybox_texture(model, self._skybox)
         self.upload_skybox()
 
