@@ -25,7 +25,8 @@ MODEL = """
   </asset>
   <worldbody>
     <light pos="1 -1 3" dir="-.3 .3 -1" cutoff="50" exponent="3.5" attenuation="1 .05 .01" diffuse=".6 .5 .4"/>
-    <light directional="true" pos="0 0 3" dir=".3 .4 -1" diffuse=".3 .3 .4"/>
+    <light directional="true" castshadow="false" pos="0 0 3" dir=".3 .4 -1" diffuse=".3 .3 .4"/>
+    <light pos="-1 -1 2.5" dir=".4 .4 -1" cutoff="40" exponent="10" diffuse=".3 .4 .3"/>
     <camera name="eye" pos="0 -3 1.4" xyaxes="1 0 0 0 .35 1"/>
     <geom type="plane" size="4 3 .3" material="grid"/>
     <geom type="box" pos="-.9 .3 .3" size=".25 .2 .3" euler="10 20 40" rgba=".2 .6 .3 1"/>

@@ -13,10 +13,11 @@ import numpy as np
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.facets import divide
 from distractor_data.envs.renderers.light import constant_lights
-from distractor_data.envs.renderers.paint import draw_opaque, draw_transparent, resolve
+from distractor_data.envs.renderers.paint import draw_mirrored, draw_opaque, draw_transparent, resolve
 from distractor_data.envs.renderers.plane import read_patterns
 from distractor_data.envs.renderers.records import (
     BOX,
+    DIRECT,
     FRAME,
     MAX_LAYERS,
     MAX_SLICES,
@@ -96,13 +97,14 @@ def _draw(
     source: Source,
     picture: np.ndarray,
 ) -> None:
-    """All passes of a picture, in MuJoCo's order but for the mirror, whose colours are only added."""
+    """All passes of a picture, in MuJoCo's order but for the mirror: it comes first there, and is only added to."""
     update(tables, source)
     cast(tables, buffers)
     cast_mirrored(tables, buffers)
     draw_opaque(tables, buffers)
+    draw_mirrored(tables, buffers)
     draw_skybox(tables.frame, sky_pixels, sky_levels, buffers)
-    draw_transparent(tables, buffers)
+    draw_transparent(tables, buffers, DIRECT)
     resolve(buffers.colour, picture)
 
 

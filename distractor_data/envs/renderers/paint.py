@@ -32,7 +32,7 @@ _FARTHEST = 50.0  # facets beyond its edge to which a colour is continued; farth
 
 @kernel
 def draw_opaque(tables: Tables, buffers: Buffers) -> None:
-    """Colour the samples that hit opaque shapes, and add what the mirror shows there."""
+    """Colour the samples that hit opaque shapes."""
     frame, shapes, hit, colour = tables.frame, tables.shapes, buffers.hit, buffers.colour
     for y in range(frame.size):
         for x in range(frame.size):
@@ -54,17 +54,6 @@ def draw_opaque(tables: Tables, buffers: Buffers) -> None:
                     triangle = _triangle(tables, index, DIRECT, x, y, sample, buffers.depths[y, x, sample])
                 red, green, blue = _fragment(tables, index, DIRECT, x, y, triangle)
                 colour[y, x, sample, 0], colour[y, x, sample, 1], colour[y, x, sample, 2] = red, green, blue
-            for sample in range(4):
-                index = buffers.mirrored[y, x, sample]
-                if index != NOTHING:
-                    triangle = _triangle(tables, index, MIRRORED, x, y, sample, buffers.behind[y, x, sample])
-                    _add(colour[y, x, sample], _fragment(tables, index, MIRRORED, x, y, triangle))
-
-
-@kernel
-def _add(colour: np.ndarray, more: Colour) -> None:
-    for channel in range(3):
-        colour[channel] = min(255, colour[channel] + more[channel])
 
 
 @kernel
@@ -139,7 +128,33 @@ def _between(
 
 
 @kernel
-def draw_transparent(tables: Tables, buffers: Buffers) -> None:
+def draw_mirrored(tables: Tables, buffers: Buffers) -> None:
+    """Add what the mirror shows to the samples that hit it: opaque shapes, then transparent ones before them."""
+    frame, mirrored, reflection = tables.frame, buffers.mirrored, buffers.reflection
+    if frame.mirror == NOTHING:
+        return
+    reflection[:] = 0
+    for y in range(frame.size):
+        for x in range(frame.size):
+            for sample in range(4):
+                index = mirrored[y, x, sample]
+                if index != NOTHING:
+                    triangle = _triangle(tables, index, MIRRORED, x, y, sample, buffers.behind[y, x, sample])
+                    red, green, blue = _fragment(tables, index, MIRRORED, x, y, triangle)
+                    reflection[y, x, sample, 0], reflection[y, x, sample, 1] = red, green
+                    reflection[y, x, sample, 2] = blue
+    draw_transparent(tables, buffers, MIRRORED)
+    for y in range(frame.size):
+        for x in range(frame.size):
+            for sample in range(4):
+                if buffers.hit[y, x, sample] == frame.mirror:
+                    for channel in range(3):
+                        total = buffers.colour[y, x, sample, channel] + reflection[y, x, sample, channel]
+                        buffers.colour[y, x, sample, channel] = min(255, total)
+
+
+@kernel
+def draw_transparent(tables: Tables, buffers: Buffers, view: int) -> None:
     """Blend the transparent shapes, from the nearest to the farthest and back again, as MuJoCo does."""
     count = 0
     while count < tables.order.shape[0] and tables.order[count] != NOTHING:
@@ -148,29 +163,34 @@ def draw_transparent(tables: Tables, buffers: Buffers) -> None:
         index = tables.order[turn if turn < count else 2 * count - 2 - turn]
         times = 2 if turn == count - 1 else 1  # the farthest is drawn twice in a row
         alpha = to_byte(tables.shapes[index].rgba[3])
-        left, right, bottom, top = pixel_bounds(tables.frame, tables.shapes[index], DIRECT)
+        left, right, bottom, top = pixel_bounds(tables.frame, tables.shapes[index], view)
         for y in range(bottom, top + 1):
             for x in range(left, right + 1):
-                first, t = _cover(tables, tables.shapes[index], buffers, x, y)
+                first, t = _cover(tables, tables.shapes[index], buffers, view, x, y)
                 if first == NOTHING:
                     continue
-                triangle = _triangle(tables, index, DIRECT, x, y, first, t)
-                colour = _fragment(tables, index, DIRECT, x, y, triangle)
+                triangle = _triangle(tables, index, view, x, y, first, t)
+                colour = _fragment(tables, index, view, x, y, triangle)
+                below = buffers.reflection[y, x] if view == MIRRORED else buffers.colour[y, x]
                 for sample in range(first, 4):
                     for _ in range(times if buffers.scratch[sample] else 0):
-                        _blend(buffers.colour[y, x, sample], colour, alpha + (alpha >> 7))
+                        _blend(below[sample], colour, alpha + (alpha >> 7))
 
 
 @kernel
-def _cover(tables: Tables, shape: Record, buffers: Buffers, x: int, y: int) -> tuple[int, float]:
+def _cover(tables: Tables, shape: Record, buffers: Buffers, view: int, x: int, y: int) -> tuple[int, float]:
     """Which samples of a pixel show a shape, into the scratch; returns the first, or NOTHING, and its depth."""
     frame, first, nearest = tables.frame, NOTHING, 0.0
     for sample in range(3, -1, -1):
         column, row = x + PLACES_X[sample] - 0.5 * frame.size, y + PLACES_Y[sample] - 0.5 * frame.size
-        t, outline = depth(shape, DIRECT, column, row)
-        seen = frame.near <= t <= buffers.depths[y, x, sample] and before_skybox(frame, column, row, t)
+        t, outline = depth(shape, view, column, row)
+        if view == MIRRORED:
+            through = buffers.hit[y, x, sample] == frame.mirror
+            seen = through and buffers.depths[y, x, sample] <= t <= buffers.behind[y, x, sample]
+        else:
+            seen = frame.near <= t <= buffers.depths[y, x, sample] and before_skybox(frame, column, row, t)
         if seen and outline:
-            _, seen = triangle_under(frame, shape, tables.parts[shape.index], DIRECT, column, row, t)
+            _, seen = triangle_under(frame, shape, tables.parts[shape.index], view, column, row, t)
         buffers.scratch[sample] = seen
         if seen:
             first, nearest = sample, t

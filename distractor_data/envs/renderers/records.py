@@ -126,4 +126,5 @@ class Buffers(NamedTuple):
     mirrored: np.ndarray  # (H, W, 4) int16: the shape that the mirror shows, or NOTHING
     behind: np.ndarray  # (H, W, 4): how far that is along the mirrored camera's axis
     colour: np.ndarray  # (H, W, 4, 3) uint8
+    reflection: np.ndarray  # (H, W, 4, 3) uint8: what the mirror adds to it
     scratch: np.ndarray  # (4,) int64: of the samples of the pixel at hand

@@ -23,6 +23,7 @@ def empty_buffers(size: int) -> Buffers:
         np.zeros((size, size, CENTRE), np.int16),
         np.zeros((size, size, CENTRE)),
         np.zeros((size, size, CENTRE, 3), np.uint8),
+        np.zeros((size, size, CENTRE, 3), np.uint8),
         np.zeros(CENTRE, np.int64),
     )
 
