@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import sys
 
-from distractor_data.envs.rendering import AgentParts, agent_parts  # sets up OpenGL before MuJoCo is imported
-
-# isort: split
 import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.caster import Caster
+from distractor_data.envs.rendering import AgentParts, agent_parts
 
 MODEL = """
 <mujoco>

@@ -121,14 +121,15 @@ def _fill_mask(tables: Tables, buffers: Buffers, mask: np.ndarray) -> None:
 def castable(model: mujoco.MjModel) -> bool:
     """Whether the caster can draw all that MuJoCo would show of a model.
 
-    Not, among others: meshes, height fields, skins, tendons, rangefinders, infinite planes, textures on what isn't
-    a plane, reflecting boxes, more than two lights with shadows, orthographic cameras.
+    Not, among others: meshes, height fields, skins, tendons, infinite planes, textures on what isn't a plane,
+    reflecting boxes, more than two lights with shadows, orthographic cameras.
     """
     materials = model.mat_texid.max(axis=1, initial=-1)
     scene, data = mujoco.MjvScene(model, _MAX_GEOMS), mujoco.MjData(model)
     mujoco.mj_forward(model, data)
-    every = mujoco.mjtCatBit.mjCAT_ALL
-    mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, mujoco.MjvCamera(), every, scene)
+    option, every = mujoco.MjvOption(), mujoco.mjtCatBit.mjCAT_ALL
+    option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = 0  # no rays of sensors, as in dm_control's pictures
+    mujoco.mjv_updateScene(model, data, option, None, mujoco.MjvCamera(), every, scene)
     for geom in scene.geoms[: scene.ngeom]:
         texture = -1 if geom.matid < 0 else int(materials[geom.matid])
         if geom.type not in SHAPES or geom.objtype not in (mujoco.mjtObj.mjOBJ_GEOM, mujoco.mjtObj.mjOBJ_SITE):
