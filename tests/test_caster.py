@@ -161,7 +161,7 @@ def test_same_bytes_when_compiled_for_another_processor(target):
         "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]),
     }
     command = [sys.executable, "-W", "ignore", "-m", "every_shape"]
-    made = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=300)
+    made = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=900)
     assert made.stdout == digest()
 
 

@@ -37,7 +37,7 @@ def draw_opaque(tables: Tables, buffers: Buffers) -> None:
     for y in range(frame.size):
         for x in range(frame.size):
             for sample in range(4):
-                index = hit[y, x, sample]
+                index = np.int64(hit[y, x, sample])
                 buffers.scratch[sample] = NOTHING
                 if index == NOTHING:
                     continue
@@ -92,9 +92,10 @@ def _fragment(tables: Tables, index: int, view: int, x: int, y: int, triangle: T
     two = tables.vertices[light_vertex(tables, shape, view, tint, row + second, column + 1)]
     three = tables.vertices[light_vertex(tables, shape, view, tint, row + 1, column)]
     pattern = plane_texture(tables, shape, view, x, y) if shape.kind == PLANE else (1.0, 1.0, 1.0)
-    if view == MIRRORED or shape.transparent:
-        return _between(one, two, three, view, MAX_LAYERS, u, w, pattern)
-    red, green, blue = _between(one, two, three, view, 0, u, w, pattern)
+    together = view == MIRRORED or shape.transparent
+    red, green, blue = _between(one, two, three, view, MAX_LAYERS if together else 0, u, w, pattern)
+    if together:
+        return red, green, blue
     for light in tables.lights:
         if not light.on or light.layer == 0:
             continue
@@ -137,7 +138,7 @@ def draw_mirrored(tables: Tables, buffers: Buffers) -> None:
     for y in range(frame.size):
         for x in range(frame.size):
             for sample in range(4):
-                index = mirrored[y, x, sample]
+                index = np.int64(mirrored[y, x, sample])
                 if index != NOTHING:
                     triangle = _triangle(tables, index, MIRRORED, x, y, sample, buffers.behind[y, x, sample])
                     red, green, blue = _fragment(tables, index, MIRRORED, x, y, triangle)

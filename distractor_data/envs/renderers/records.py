@@ -10,7 +10,9 @@ Record = Any  # one element of a table, its fields as attributes; numba knows th
 
 PLANE, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX = 0, 2, 3, 4, 5, 6  # mjtGeom
 SHAPES = frozenset({PLANE, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX})
-DIRECT, MIRRORED = 0, 1  # views: the camera's own, and through the mirror that a reflecting plane is
+# Views: the camera's own, and through the mirror that a reflecting plane is. numpy's, since numba compiles a function
+# anew for every Python integer that is a constant.
+DIRECT, MIRRORED = np.int64(0), np.int64(1)
 EYE, AHEAD, RIGHT, UP = 0, 1, 2, 3  # a view: where from, the ray of the picture's middle, what a pixel adds to it
 EMISSION, SPECULARITY, SHININESS, REFLECTANCE = 0, 1, 2, 3  # what a material does with light
 AMBIENT, DIFFUSE, SPECULAR = 0, 1, 2  # what a light consists of
