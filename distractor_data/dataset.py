@@ -122,8 +122,7 @@ def locate(
 
 def refuse_half_masked(root: Path) -> None:
     """Raise `DmaskError` where a part of the shards has a model's masks and the others the simulator's."""
-    record = storage.read_json(root / schema.DMASK) if (root / schema.DMASK).exists() else {}
-    mask = record.get("mask", {})
+    mask = untrusted.dmask(root)["mask"] if (root / schema.DMASK).exists() else {}
     if mask.get("complete") is False:
         raise DmaskError(
             f"{root} has masks of {mask['source']} on a part of its shards; go on with "

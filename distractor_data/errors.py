@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -40,7 +41,10 @@ def plain(text: object) -> str:
 def run_cli(app: Callable[..., None], name: str) -> None:
     """Run a Typer app; a `DmaskError` or what the system refuses becomes one line and exit code 2."""
     try:
-        app(prog_name=name)
+        try:
+            app(prog_name=name)
+        finally:
+            sys.stdout.flush()  # a full disk or a closed pipe is told of here, not when Python ends
     except DmaskError as error:
         message = str(error)
     except OSError as error:
@@ -51,8 +55,11 @@ def run_cli(app: Callable[..., None], name: str) -> None:
         if error.errno in _PLACE_ERRNOS:
             message += "; make room or choose another folder and run the same command again: "
             message += "what was written is whole and kept"
-    try:
-        print(f"{name}: error: {plain(message)}", file=sys.stderr, flush=True)
-    except OSError:  # nobody listens
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    with contextlib.suppress(OSError):  # nobody listens
+        print(f"{name}: error: {plain(message)}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again as it ends
     sys.exit(2)

@@ -15,7 +15,7 @@ from hostile import World, command
 from test_hostile_tables import column
 
 import distractor_data
-from distractor_data import cache, dataset, schema, storage
+from distractor_data import cache, dataset, schema, table
 from distractor_data.errors import DmaskError
 from masklam import data
 
@@ -37,7 +37,7 @@ def strangers(tmp_path: Path, made_once: Path) -> World:
 
 def black(world: World) -> None:
     """Other frames of the right shape, under checksums that fit."""
-    encoded = {"bytes": storage.encode_image(np.zeros((16, 16, 3), np.uint8)), "path": None}
+    encoded = {"bytes": table.encode_image(np.zeros((16, 16, 3), np.uint8)), "path": None}
     for shard in range(2):
         world.table(world.root / schema.data_file(shard), column(schema.IMAGE, lambda old: [encoded] * len(old)))
 

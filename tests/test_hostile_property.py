@@ -95,7 +95,7 @@ BYTES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255
 def test_bytes(readers, number: int, places: list[tuple[float, int]], how: str, sealed: bool) -> None:
     def change(root: Path) -> None:
         path = files(root)[number % len(files(root))]
-        content = bytearray(path.read_bytes())
+        content = bytearray(path.read_bytes() or b"\0")
         for where, byte in places:
             place = int(where * len(content))
             if how == "change":

@@ -55,7 +55,7 @@ def test_another_renderer_goes_on_only_where_it_is_told_to(made):
 def test_a_record_that_names_no_renderer_goes_on_without(made):
     record = meta.read_record(made / ROOT)
     del record["versions"]["renderer"]
-    storage.write_json(made / ROOT / schema.DMASK, record)
+    meta.save_record(made / ROOT, record)
     generate(dataclasses.replace(SPEC, episodes=2), made, workers=1)
     assert "renderer" not in meta.read_record(made / ROOT)["versions"]
     assert len(storage.read_episodes(made / ROOT)) == 2
