@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from every_shape import digest, every_shape
 
-from distractor_data import policies
+from distractor_data import meta, policies, schema
 from distractor_data.envs import make, rendering
-from distractor_data.envs.renderers.caster import Caster, castable
+from distractor_data.envs.renderers.caster import VERSION, Caster, castable
 from distractor_data.envs.suite import SuiteEnv, flatten
+from distractor_data.errors import DmaskError
+from distractor_data.generate import generate
 from distractor_data.spec import Spec
 
 PAPERS = ["walker-run", "cheetah-run", "hopper-hop", "humanoid-walk"]
@@ -179,3 +182,18 @@ def test_castable_says_what_can_be_drawn():
     other.light_castshadow[:] = True
     other.geom_matid[1] = 0  # a reflecting, textured box
     assert not castable(other)
+
+
+def test_a_dataset_that_it_draws_goes_on_with_it_alone(tmp_path):
+    spec = Spec(env="walker", episodes=1, steps=3, image_size=16, clean=True, policy="random", renderer="caster")
+    for directory in (tmp_path / "one", tmp_path / "other"):
+        root = generate(spec, directory, workers=1).root
+    assert (root / schema.data_file(0)).read_bytes() == (
+        schema.root(tmp_path / "one", "walker-run", "train") / schema.data_file(0)
+    ).read_bytes()
+    assert meta.read_record(root)["versions"]["renderer"] == f"caster {VERSION}"
+    with pytest.raises(DmaskError, match='renderer \\("caster" there, "opengl" now\\)'):
+        generate(dataclasses.replace(spec, renderer="opengl"), tmp_path / "other", workers=1)
+    with pytest.raises(DmaskError, match="dog-run shows; give --renderer opengl"):
+        generate(dataclasses.replace(spec, env="dog-run"), tmp_path / "dog", workers=1)
+    assert not (tmp_path / "dog" / "dog-run" / "train" / schema.DMASK).exists()
