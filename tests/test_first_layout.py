@@ -1,0 +1,36 @@
+"""Datasets of the first layout, written before specs had versions and checksums a journal, still load."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distractor_data
+from distractor_data import meta, schema
+from masklam import data
+
+SPLITS = ("train", "test")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(Path(__file__).parent / "first_layout" / "dataset", tmp_path / "old"))
+
+
+def test_its_episodes_and_spec_are_read(old):
+    for split in SPLITS:
+        episodes = distractor_data.load(old, "hopper", split)
+        assert [episode.image.shape for episode in episodes] == [(4, 16, 16, 3)] * 2
+        assert all(episode.image_clean is not None and episode.mask_clean is None for episode in episodes)
+    spec = meta.read_spec(old / "hopper-hop" / "train")
+    assert (spec.version, spec.renderer) == (1, "opengl")
+    assert set(meta.verify_all(old)) == {f"hopper-hop/{split}" for split in SPLITS}
+
+
+def test_it_is_trained_on(old, tmp_path):
+    frames = data.load(str(old), "hopper-hop", mask_column=schema.MASK, cache=tmp_path / "cache")
+    episodes = distractor_data.load(old, "hopper")
+    assert np.array_equal(frames.image.numpy(), np.concatenate([episode.image for episode in episodes]))
