@@ -216,8 +216,11 @@ def _decode(
         with storage.lock(temporary, "--cache"):
             _decode_into(temporary, shards, rows, layout, columns)
             (temporary / ".lock").unlink()
-            if not folder.exists():
+            try:
                 os.replace(temporary, folder)
+            except OSError:
+                if not folder.exists():  # else another process has decoded the same at the same time
+                    raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

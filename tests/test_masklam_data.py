@@ -1,3 +1,7 @@
+import os
+import shutil
+from pathlib import Path
+
 import moving_square
 import numpy as np
 import pytest
@@ -136,3 +140,17 @@ def test_processes_share_out_the_shards_of_a_stream(dataset, frames, tmp_path):
     assert [part.episodes for part in parts] == [4, 2]
     with pytest.raises(DmaskError, match="2 finished shards, too few for 3 processes"):
         data.load(dataset, "walker-run", cache=tmp_path, share=(0, 3))
+
+
+def test_what_another_process_has_decoded_meanwhile_is_taken(tmp_path, monkeypatch):
+    dataset, replace = str(moving_square.write(tmp_path / "d", episodes=2, steps=4)), os.replace
+
+    def later(source, target):
+        if Path(target).parent == tmp_path / "cache":
+            shutil.copytree(source, target)  # the other one comes first
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", later)
+    frames = data.load(dataset, "walker-run", cache=tmp_path / "cache")
+    assert len(frames.image) == 8
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
