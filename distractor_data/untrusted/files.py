@@ -76,7 +76,7 @@ def plain(root: Path) -> None:
     for entry in os.scandir(root):
         if entry.is_dir(follow_symlinks=False):
             if entry.name.endswith(_FILES):
-                raise DmaskError(f"{entry.path} is a folder, where a file belongs; move it out of {root}")
+                raise DmaskError(f"{entry.path} is a folder, no regular file; move it out of {root}")
             plain(Path(entry.path))
         elif not entry.is_file(follow_symlinks=False):
             what = "a link" if entry.is_symlink() else "neither a file nor a folder"
