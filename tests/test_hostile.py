@@ -97,6 +97,8 @@ RECORD: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("case", RECORD)
 def test_record(case: str, world: World, capfd: Capture) -> None:
     world.json(schema.DMASK, RECORD[case])
+    hostile.refused(capfd, world.folder, world.load)
+    hostile.refused(capfd, world.folder, world.decode)
     hostile.refused(capfd, world.folder, command("dmask", "mask", world.data, "--report-only"))
     out = world.folder / "out"
     hostile.refused(capfd, world.folder, command("dmask", "corrupt-masks", world.data, "--out", out, "--dilate", 1))
