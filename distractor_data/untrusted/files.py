@@ -49,7 +49,7 @@ def _is_blob(link: Path, root: Path) -> bool:
     repository = next((folder.parent for folder in (root, *root.parents) if folder.name == "snapshots"), None)
     if repository is None or not repository.name.startswith(("datasets--", "models--")):
         return False
-    return link.resolve().parent == repository.resolve() / "blobs"
+    return os.path.dirname(os.path.realpath(link)) == os.path.join(os.path.realpath(repository), "blobs")
 
 
 def folder(directory: str | Path, *names: str) -> Path:
