@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from cards.template import fill, read, refuse_foreign
 from distractor_data import dataset, layout, schema, storage, untrusted
@@ -74,13 +73,9 @@ class Part:
 
     def mean(self, column: str) -> float | None:
         """Mean over the episodes of a number in `meta/episodes`; None where it was not measured."""
-        found = [np.empty(0)]
-        for file in self.files("meta/episodes"):
-            with untrusted.damage(file):
-                table = pq.read_table(file, partitioning=None)
-                if column in table.column_names:
-                    found.append(table[column].to_numpy().astype(np.float64))
-        values = np.concatenate(found)
+        tables = [storage.read_episodes(self.root, shard) for shard in storage.shards(self.root, frames=False)]
+        columns = [table[column].to_numpy().astype(np.float64) for table in tables if column in table.column_names]
+        values = np.concatenate(columns) if columns else np.empty(0)
         values = values[~np.isnan(values)]
         return float(values.mean()) if len(values) else None
 
@@ -176,9 +171,7 @@ def common_columns(found: list[Part]) -> Features:
             stated.append(features(part.info))
     first, *others = stated
     held = [set(other) for other in others]
-    for file in (file for part in found for file in part.files("data")):
-        with untrusted.damage(file):
-            held.append(set(pq.read_schema(file).names))
+    held += [set(untrusted.parquet(file).schema_arrow.names) for part in found for file in part.files("data")]
     return Features({name: feature for name, feature in first.items() if all(name in names for names in held)})
 
 

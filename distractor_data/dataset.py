@@ -122,7 +122,7 @@ def locate(
 
 def refuse_half_masked(root: Path) -> None:
     """Raise `DmaskError` where a part of the shards has a model's masks and the others the simulator's."""
-    mask = untrusted.dmask(root)["mask"] if (root / schema.DMASK).exists() else {}
+    mask = untrusted.dmask(root)["mask"] if untrusted.inside(root, schema.DMASK).exists() else {}
     if mask.get("complete") is False:
         raise DmaskError(
             f"{root} has masks of {mask['source']} on a part of its shards; go on with "

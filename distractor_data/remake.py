@@ -135,7 +135,7 @@ def _spans(split: Split, shard: int, names: list[str]) -> Spans:
         return {episode: (first, length) for episode, first, length in rows}
     if schema.data_file(shard) not in names:
         path = split.root / schema.data_file(shard)  # whole, but the records that it belongs to are not
-        table = pq.read_table(path, columns=[schema.EPISODE, schema.INDEX])
+        table = untrusted.frames_table(path, columns=[schema.EPISODE, schema.INDEX])
         episodes, starts, lengths = np.unique(table[schema.EPISODE], return_index=True, return_counts=True)
         firsts = table[schema.INDEX].to_numpy()[starts]
         return {int(e): (int(first), int(n)) for e, first, n in zip(episodes, firsts, lengths, strict=True)}

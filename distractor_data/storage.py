@@ -147,7 +147,7 @@ def read_sums(root: Path) -> Sums:
         return {name: [known] for name, known in published_sums(root).items()}
     try:
         with untrusted.opened(path) as file:
-            known = sums.parse(file.read().decode())
+            known = sums.parse(file.read(sums.BYTES).decode())
         if all(LAYOUT.fullmatch(name) for name in known):
             return known
     except ValueError:

@@ -13,6 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from distractor_data import untrusted
+from distractor_data.errors import DmaskError
+from distractor_data.untrusted.values import listing, mapping, matching, optional, record, whole
+
+BYTES = 64 << 20  # of the list; what is longer is cut, and so no list
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,17 @@ def render(sums: Sums) -> str:
     return json.dumps({"files": files, "sha256": own}, indent=2) + "\n"
 
 
+_ONE = record({"sha256": matching("[0-9a-f]{64}", "64 hexadecimal digits"), "size": whole()})
+_TEXT = record({"files": mapping(listing(optional(_ONE)))})
+
+
 def parse(text: str) -> Sums:
     """The inverse of `render`. Raises `ValueError` for a text that is not to the byte one of its."""
     try:
-        files = json.loads(text)["files"]
+        files = untrusted.parse(text, "the list of checksums", _TEXT)["files"]
         sums: Sums = {name: [value and Sum(**value) for value in values] for name, values in files.items()}
         if render(sums) == text:
             return sums
-    except (KeyError, TypeError, AttributeError) as error:
+    except (DmaskError, TypeError) as error:
         raise ValueError("not what was written") from error
     raise ValueError("not what was written")

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -138,8 +138,7 @@ def load(
     lengths = np.concatenate([table["length"].to_numpy() for table in records])
     if not folder.exists():
         files = dataset.shard_files(source, env, split, share) if fetch else (root / name for name in names)
-        shards = ((file, verify(file, name), table) for file, name, table in zip(files, names, records, strict=True))
-        _decode(((file, table) for file, _, table in shards), int(lengths.sum()), layout, columns, folder)
+        _decode(_verified(files, names, records, verify), int(lengths.sum()), layout, columns, folder)
     arrays = {name: _array(folder, name, int(lengths.sum()), layout) for name in [*columns, schema.ACTION]}
     number = torch.arange(len(lengths)).repeat_interleave(torch.from_numpy(lengths))
     ends = torch.from_numpy(lengths).cumsum(0)
@@ -178,6 +177,15 @@ def _recorded(root: Path, name: str, sums: dict[str, dict[str, Any]]) -> str:
     if name not in sums:
         raise DmaskError(f"{root} has no checksum of {name}; publish it again with `dmask push`")
     return sums[name]["sha256"]
+
+
+def _verified(
+    files: Iterable[Path], names: list[str], records: list[pa.Table], verify: Callable[[Path, str], str]
+) -> Iterator[tuple[Path, pa.Table]]:
+    """Files of frames, each verified when it is asked for, and the records of their episodes."""
+    for file, name, table in zip(files, names, records, strict=True):
+        verify(file, name)
+        yield file, table
 
 
 def _shape(name: str, layout: untrusted.Layout) -> tuple[type, tuple[int, ...]]:

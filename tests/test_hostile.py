@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -97,6 +98,8 @@ RECORD: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("case", RECORD)
 def test_record(case: str, world: World, capfd: Capture) -> None:
     world.json(schema.DMASK, RECORD[case])
+    hostile.refused(capfd, world.folder, world.load)
+    hostile.refused(capfd, world.folder, world.decode)
     hostile.refused(capfd, world.folder, command("dmask", "mask", world.data, "--report-only"))
     out = world.folder / "out"
     hostile.refused(capfd, world.folder, command("dmask", "corrupt-masks", world.data, "--out", out, "--dilate", 1))
@@ -127,6 +130,17 @@ def test_checksums(case: str, world: World, capfd: Capture) -> None:
         hostile.refused(capfd, world.folder, act)
 
 
+FILES: list[Any] = [{"x": [SUM]}, {"../x": [SUM]}, {schema.data_file(0): SUM}, {schema.data_file(0): [5]}, [], None]
+FILES += [{schema.data_file(0): [{"sha256": 0, "size": 1}]}, {schema.data_file(0): [SUM | {"more": 1}]}]
+
+
+@pytest.mark.parametrize("files", FILES, ids=repr)
+def test_a_list_of_checksums_that_agrees_with_itself_alone(files: object, world: World, capfd: Capture) -> None:
+    own = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    (world.root / storage.SUMS).write_text(json.dumps({"files": files, "sha256": own}, indent=2) + "\n")
+    assert storage.SUMS in hostile.refused(capfd, world.folder, command("dmask", "verify", world.data))
+
+
 TEXTS = [b"", b"{", b"\xff\xfe", b"[" * 10**5, b"9" * 10**5, b'{"a":' + b"1" * 10**5 + b"}", b" " * (5 << 20)]
 
 
@@ -137,6 +151,7 @@ def test_json_that_is_none(text: bytes, world: World, capfd: Capture) -> None:
         (schema.CHECKSUMS, world.load),
         (schema.DMASK, command("dmask", "mask", world.data, "--report-only")),
         (storage.RELEASED, world.load),
+        (storage.SUMS, command("dmask", "verify", world.data)),
     ):
         kept = (world.root / name).read_bytes() if (world.root / name).exists() else None
         (world.root / name).write_bytes(text)

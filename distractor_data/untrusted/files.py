@@ -49,7 +49,7 @@ def _is_blob(link: Path, root: Path) -> bool:
     repository = next((folder.parent for folder in (root, *root.parents) if folder.name == "snapshots"), None)
     if repository is None or not repository.name.startswith(("datasets--", "models--")):
         return False
-    return link.resolve().parent == repository.resolve() / "blobs"
+    return os.path.dirname(os.path.realpath(link)) == os.path.join(os.path.realpath(repository), "blobs")
 
 
 def folder(directory: str | Path, *names: str) -> Path:
@@ -76,7 +76,7 @@ def plain(root: Path) -> None:
     for entry in os.scandir(root):
         if entry.is_dir(follow_symlinks=False):
             if entry.name.endswith(_FILES):
-                raise DmaskError(f"{entry.path} is a folder, where a file belongs; move it out of {root}")
+                raise DmaskError(f"{entry.path} is a folder, no regular file; move it out of {root}")
             plain(Path(entry.path))
         elif not entry.is_file(follow_symlinks=False):
             what = "a link" if entry.is_symlink() else "neither a file nor a folder"
