@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -344,6 +345,7 @@ class _Slow:
         for video in videos:
             for t in range(10**6):
                 self.reading.set()
+                time.sleep(0.3)
                 video.frames[t % len(video.frames)]
             yield None
 
