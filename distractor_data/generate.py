@@ -139,7 +139,7 @@ def complete(spec: Spec) -> tuple[Spec, int]:
 
 def _refuse_foreign(root: Path) -> None:
     """Raise `DmaskError` where the folder that is to be replaced holds something that dmask did not write."""
-    found = [name for name in folders.contents(root) if not storage.LAYOUT.fullmatch(name)]
+    found = [name for name in folders.contents(root) if not storage.is_ours(name)]
     if found:
         raise DmaskError(f"{root / found[0]} is no file of ours and would be lost; move it, or choose another --out")
 

@@ -21,7 +21,6 @@ from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, Spec
 
 COPY = ".dmask.json"  # of the record
-DESCRIBED = (schema.DMASK, schema.INFO, schema.STATS, schema.TASKS, schema.CHECKSUMS)
 MEND = "mend it with `dmask verify --repair`"
 _PACKAGES = (
     "dmask",
@@ -116,7 +115,7 @@ def derived(root: Path) -> dict[str, bytes]:
         "splits": {spec.split: f"0:{total}"},
         "data_path": schema.DATA_PATH,
         "video_path": None,
-        "features": _features(here[0], spec) if here else untrusted.info(root)["features"],
+        "features": schema.lerobot_features(_layout(here, episodes), (spec.image_size, spec.image_size)),
     }
     tasks = io.BytesIO()
     task = episodes["tasks"][0].as_py()[0]
@@ -129,8 +128,13 @@ def derived(root: Path) -> dict[str, bytes]:
     }
 
 
-def _features(frames: Path, spec: Spec) -> dict[str, Any]:
-    return schema.lerobot_features(untrusted.parquet(frames).schema_arrow, (spec.image_size, spec.image_size))
+def _layout(frames: list[Path], episodes: pa.Table) -> pa.Schema:
+    """The columns of the files of frames; where none is here, by the statistics of their episodes."""
+    if frames:
+        return untrusted.parquet(frames[0]).schema_arrow
+    state, action = (len(episodes[f"stats/{name}/mean"][0]) for name in schema.VECTOR_COLUMNS)
+    held = (name for name in schema.IMAGE_COLUMNS if f"stats/{name}/mean" in episodes.column_names)
+    return schema.arrow_schema(state, action, tuple(held))
 
 
 def _checksums(root: Path, numbers: list[int]) -> dict[str, dict[str, Any]]:

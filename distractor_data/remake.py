@@ -119,9 +119,8 @@ def restore_shard(split: Split, shard: int, names: list[str]) -> None:
         return
     spans = _spans(split, shard, names)
     whole = _intact(split.root, shard, spans) if spans and schema.episodes_file(shard) not in names else {}
-    attempts = (
-        [whole, {}] if whole else [{}]
-    )  # what pages don't tell, such as a file's footer, is told by the SHA-256
+    # What pages don't tell, such as damage to a file's footer, is told by the SHA-256: then none is kept.
+    attempts = [whole, {}] if whole else [{}]
     if not any(_restored(split, shard, names, spans, kept) for kept in attempts):
         raise DmaskError(f"{split.root / names[0]} {OTHER}")
 
@@ -133,8 +132,8 @@ def _spans(split: Split, shard: int, names: list[str]) -> Spans:
         table = storage.read_episodes(split.root, shard)
         rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
         return {episode: (first, length) for episode, first, length in rows}
-    if schema.data_file(shard) not in names:
-        path = split.root / schema.data_file(shard)  # whole, but the records that it belongs to are not
+    path = split.root / schema.data_file(shard)
+    if schema.data_file(shard) not in names and path.exists():  # it is whole, the records that it belongs to are not
         table = untrusted.frames_table(path, columns=[schema.EPISODE, schema.INDEX])
         episodes, starts, lengths = np.unique(table[schema.EPISODE], return_index=True, return_counts=True)
         firsts = table[schema.INDEX].to_numpy()[starts]

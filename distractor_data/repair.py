@@ -7,15 +7,13 @@ record and the shards.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from distractor_data import engines, meta, remake, schema, storage, sums
+from distractor_data import engines, meta, remake, schema, storage, sums, untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.remake import Given, Split
 
-_SHARD = re.compile(r"(?:data|meta/episodes)/chunk-(\d+)/file-(\d+)\.parquet")
 PICTURES = (schema.HISTOGRAM, schema.SHEET)
 
 
@@ -52,7 +50,7 @@ def repair(root: Path, given: Given = Given(), workers: int | None = None, exact
         if listed:
             _list_all(split)
         else:
-            rest = [name for name in damaged if not _SHARD.fullmatch(name) and name not in parts]
+            rest = [name for name in damaged if untrusted.shard_of(name) is None and name not in parts]
             _restore_derived(split, rest, exact)
     finally:
         storage.remove(split.scratch)
@@ -80,7 +78,7 @@ def _list_all(split: Split) -> None:
     """Complete a list that has the shards alone: the other files are fetched or written again, and so listed."""
     root = split.root
     if split.origin:
-        described = [name for name in (*meta.DESCRIBED, *PICTURES) if (root / name).exists()]
+        described = [name for name in schema.DESCRIPTIONS if (root / name).exists()]
         storage.learn(root, {name: sums.of(split.fetch(name)) for name in described})
         return
     record = (root / schema.DMASK).read_bytes()
@@ -93,7 +91,7 @@ def _list_all(split: Split) -> None:
         storage.release(root, [])
     meta.refresh(root)
     for name in PICTURES:
-        if (root / name).exists():
+        if (root / name).exists() and (name != schema.SHEET or 0 not in storage.released(root)):
             _draw_anew(root, name)
 
 
@@ -118,7 +116,7 @@ def _restore_record(split: Split, name: str) -> None:
     if split.origin and split.put(name, split.fetch(name)):
         return
     if name == storage.RELEASED:
-        count = sum(bool(_SHARD.fullmatch(other)) for other in storage.read_sums(root)) // 2
+        count = sum(untrusted.shard_of(other) is not None for other in storage.read_sums(root)) // 2
         gone = [number for number in range(count) if not (root / schema.data_file(number)).exists()]
         if split.put(name, storage.json_text(gone).encode()):
             return
@@ -177,6 +175,6 @@ def _by_shard(names: Iterable[str]) -> dict[int, list[str]]:
     """Shard → its files among `names`, in the order of the shards: each goes on from the index of the one before."""
     found: dict[int, list[str]] = {}
     for name in names:
-        if match := _SHARD.fullmatch(name):
-            found.setdefault(int(match[1]) * schema.CHUNK_SIZE + int(match[2]), []).append(name)
+        if (shard := untrusted.shard_of(name)) is not None:
+            found.setdefault(shard, []).append(name)
     return dict(sorted(found.items()))

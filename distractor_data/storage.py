@@ -32,12 +32,7 @@ RELEASED = ".released.json"  # numbers of the shards whose frames lie on the Hub
 SCRATCH = ".repair"  # what is made anew until it takes its place
 PARTS = ".parts"  # episodes not yet in a shard; the folder is hidden from readers by its name
 FETCHED = ".pull"  # what comes from the Hub and is not in its place yet
-
-# Every path, relative to a split's root, at which something of ours may lie.
-LAYOUT = re.compile(
-    r"(data|meta/episodes)/chunk-\d{3,}/file-\d{3,}\.parquet|meta/(info|stats|dmask|checksums)\.json|meta/tasks\.parquet"
-    r"|meta/(mask_quality|contact_sheet)\.png|\.(dmask|released|origin)\.json|\.parts/episode-\d{6,}\.parquet"
-)
+_HIDDEN = re.compile(r"\.(dmask|released|origin)\.json|\.parts/episode-\d{6,}\.parquet")
 
 
 def episodes_per_shard(spec: Spec) -> int:
@@ -148,11 +143,17 @@ def read_sums(root: Path) -> Sums:
     try:
         with untrusted.opened(path) as file:
             known = sums.parse(file.read(sums.BYTES).decode())
-        if all(LAYOUT.fullmatch(name) for name in known):
+        if all(is_ours(name) for name in known):
             return known
     except ValueError:
         pass
     raise DmaskError(f"{path} is damaged; mend it with `dmask verify --repair`")
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of ours may lie at a path, relative to a split's root."""
+    shown = name in schema.DESCRIPTIONS or untrusted.shard_of(name) is not None
+    return shown or _HIDDEN.fullmatch(name) is not None
 
 
 def published_sums(root: Path) -> dict[str, Sum]:

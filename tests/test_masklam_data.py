@@ -1,5 +1,7 @@
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import moving_square
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from distractor_data import schema
+from distractor_data import schema, storage
 from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption, corrupt
 from masklam import data
@@ -154,3 +156,54 @@ def test_what_another_process_has_decoded_meanwhile_is_taken(tmp_path, monkeypat
     frames = data.load(dataset, "walker-run", cache=tmp_path / "cache")
     assert len(frames.image) == 8
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
+
+
+LIMIT = 256 << 10  # bytes; the dataset's frames take 0.7 MB
+DECODE = """
+import resource, sys
+from distractor_data.errors import DmaskError
+from masklam import data
+if sys.argv[3] == "file":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
+try:
+    data.load(sys.argv[1], "walker-run", cache=sys.argv[2])
+except DmaskError as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+@pytest.mark.parametrize("full", ["disk", "file"])
+def test_without_room_decoding_ends_in_a_line_and_leaves_nothing(tmp_path, full):
+    """In a process of its own: where the room is not there when memory is written, the system kills it."""
+    source, cache = moving_square.write(tmp_path / "d", episodes=6, steps=40), tmp_path / "cache"
+    cache.mkdir()
+    if (
+        full == "disk"
+        and subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={LIMIT}", "tmpfs", cache], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("only root may mount a small disk")
+    try:
+        command = [sys.executable, "-c", DECODE, str(source), str(cache), full, str(LIMIT)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1, done
+        assert done.stderr.startswith(f"refused: {cache} has no room for 0.7 MB of decoded frames")
+        assert not list(cache.rglob("*.npy"))
+        assert not list(cache.glob(".*"))
+    finally:
+        if full == "disk":
+            subprocess.run(["umount", cache], check=True)
+
+
+def test_what_a_killed_process_was_decoding_goes_with_the_next(dataset, tmp_path):
+    abandoned = tmp_path / f"{data._UNFINISHED}x"
+    abandoned.mkdir()
+    for name in (".lock", "observation.image.npy"):
+        (abandoned / name).touch()
+    busy = tmp_path / f"{data._UNFINISHED}y"
+    busy.mkdir()
+    with storage.lock(busy):
+        data.load(dataset, "walker-run", cache=tmp_path)
+        assert not abandoned.exists()
+        assert busy.exists()

@@ -3,6 +3,7 @@ from dataclasses import fields, replace
 
 import moving_square
 import pytest
+import small_dataset
 import torch
 
 from distractor_data import schema, storage
@@ -331,3 +332,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(d
     with refused("not finite from step 51 on; the checkpoint of step 40 is kept"):
         train.train(settings(dataset, stages=("lam",)), str(tmp_path))
     assert (tmp_path / "checkpoints" / "lam.safetensors").exists()
+
+
+def test_a_run_goes_on_with_its_own_data_alone(tmp_path):
+    for name, seed in (("own", 0), ("other", 1)):
+        small_dataset.write(tmp_path / name, "walker-run", seed=seed)
+    chosen = settings(str(tmp_path / "own"), stages=("lam",), steps=2, labelled_trajectories=(1,))
+    run = tmp_path / "run"
+    train.train(chosen, str(run))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with refused("was trained on other data"):
+        train.train(replace(chosen, dataset=str(tmp_path / "other")), str(run))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    (tmp_path / "own").rename(tmp_path / "moved")  # the same data, wherever it lies
+    train.train(replace(chosen, dataset=str(tmp_path / "moved")), str(run))

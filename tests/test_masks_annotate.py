@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -331,3 +333,89 @@ def test_settings_that_make_no_sense(masked, settings):
         mask_dataset(masked[0], settings, env="cheetah")
     with pytest.raises(DmaskError, match="--device"):
         annotate._devices("cuda:99" if not os.environ.get("CUDA_VISIBLE_DEVICES") else "nonsense")
+
+
+class _Slow:
+    """A tracker that reads frame after frame of all its videos before it has masks, and tells of each."""
+
+    def __init__(self, reading: threading.Event) -> None:
+        self.reading = reading
+
+    def track(self, videos):
+        for video in videos:
+            for t in range(10**6):
+                self.reading.set()
+                time.sleep(0.3)
+                video.frames[t % len(video.frames)]
+            yield None
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DmaskError, SystemExit])
+def test_the_thread_has_ended_when_the_run_that_it_masks_for_breaks_off(settings, tmp_path, error):
+    root = make(tmp_path / "dataset")
+    before = files(root)
+    reading = threading.Event()
+    masker = replace(annotate.prepare(settings), tracker=_Slow(reading))
+    threads = threading.active_count()
+    with pytest.raises(error), annotate.masking(root, masker) as add:  # noqa: PT012
+        add()
+        assert reading.wait(30)
+        raise error("while the thread is at work")
+    assert threading.active_count() == threads
+    assert files(root) == before
+    assert meta.read_record(root)["mask"] == {"source": "simulator"}  # no shard was touched
+
+
+def test_masks_on_a_part_of_the_shards_are_not_trained_on(settings, tmp_path, monkeypatch):
+    data = pytest.importorskip("masklam.data")
+    root = make(tmp_path / "dataset")
+    write = rewrite.write_masks
+
+    def broken(root, shard, *rest):
+        if shard == 1:
+            raise OSError(28, "No space left on device")
+        write(root, shard, *rest)
+
+    monkeypatch.setattr(rewrite, "write_masks", broken)
+    with pytest.raises(OSError, match="No space"):
+        mask_dataset(tmp_path / "dataset", settings)
+    monkeypatch.setattr(rewrite, "write_masks", write)
+    assert meta.read_record(root)["mask"]["complete"] is False
+    meta.verify(root)  # every file is as it was written
+    line = (
+        f"go on with `dmask mask {tmp_path / 'dataset'} --env walker-run --split train --model sam2.1_hiera_tiny.pt"
+    )
+    for reads in (
+        lambda: dataset.load(tmp_path / "dataset"),
+        lambda: data.load(str(tmp_path / "dataset"), ENV, mask_column=schema.MASK, cache=tmp_path / "cache"),
+        lambda: corrupt_dataset(tmp_path / "dataset", tmp_path / "copy", Corruption(dilate=1)),
+    ):
+        with pytest.raises(DmaskError, match=line):
+            reads()
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "copy").exists()
+    mask_dataset(tmp_path / "dataset", settings)
+    assert len(dataset.load(tmp_path / "dataset")) == 4
+
+
+def test_a_split_whose_shards_are_to_have_a_models_masks_gets_no_others(settings, tmp_path, monkeypatch):
+    from damage import SPEC, root_of, small
+
+    from distractor_data.generate import generate
+
+    small(monkeypatch)
+    done: list[bool] = []
+
+    def stop(frames: int, new: bool) -> None:
+        done.append(new)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(SPEC, tmp_path, on_episode=stop)
+    mask_dataset(tmp_path, settings)  # of the one shard that is there
+    with pytest.raises(DmaskError, match="give --masks sam2 to go on"):
+        generate(SPEC, tmp_path)
+    generate(SPEC, tmp_path, masks=settings)
+    root = root_of(tmp_path)
+    assert [rewrite.shard_source(root, shard) for shard in range(3)] == [meta.read_record(root)["mask"]] * 3

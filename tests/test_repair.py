@@ -22,7 +22,6 @@ from safetensors.numpy import save_file
 
 from distractor_data import (
     fetch,
-    hub,
     meta,
     parts,
     policies,
@@ -36,6 +35,8 @@ from distractor_data import (
 )
 from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
+from distractor_data.hub import push
+from distractor_data.pull import pull
 from distractor_data.remake import Given
 from distractor_data.spec import Spec
 from tests.test_backgrounds import write_frames
@@ -233,9 +234,9 @@ def test_a_damaged_part_is_made_anew(whole: Path, tmp_path: Path, made: list[int
 
 
 def test_a_pulled_dataset_is_fetched_again(copy: Path, tmp_path: Path, hub: HubServer, made: list[int]) -> None:
-    push_to(copy, "org/name")
+    push(copy, "org/name")
     pulled = tmp_path / "pulled"
-    pull_from("org/name", pulled)
+    pull("org/name", pulled)
     root = root_of(pulled)
     before = contents(root)
     for seed, name in enumerate(sorted(set(before) - {fetch.ORIGIN})):
@@ -248,12 +249,23 @@ def test_a_pulled_dataset_is_fetched_again(copy: Path, tmp_path: Path, hub: HubS
     assert made == []
 
 
-def push_to(directory: Path, name: str) -> None:
-    hub.push(directory, name)
-
-
-def pull_from(name: str, directory: Path) -> None:
-    hub.pull(name, directory)
+def test_what_stays_of_a_dataset_whose_frames_lie_on_the_hub_is_mended(tmp_path: Path, hub: HubServer) -> None:
+    generate(SPEC, tmp_path, push="org/name")
+    root = root_of(tmp_path)
+    before = contents(root)
+    assert storage.released(root) == [0, 1, 2]
+    assert not [name for name in before if name.startswith("data/")]
+    names = sorted(set(before) - {storage.SUMS, schema.SHEET})  # the sheet shows frames, which are not here
+    for seed, name in enumerate([*names, storage.SUMS]):
+        flip(root / name, random.Random(seed))
+        with pytest.raises(DmaskError) as refused:
+            meta.verify_all(tmp_path)
+        assert str(root / name) in str(refused.value)
+        repair.repair_all(tmp_path)
+        assert {name: content for name, content in contents(root).items() if name in names} == {
+            name: before[name] for name in names
+        }
+    meta.verify_all(tmp_path)
 
 
 def test_the_command_line_repairs(copy: Path) -> None:
