@@ -18,7 +18,7 @@ from dm_control import suite
 from dm_control.mujoco.wrapper import core
 from dm_control.suite.wrappers import pixels
 
-from distractor_data.envs import upstream
+from distractor_data.envs import backgrounds, upstream
 from distractor_data.envs.suite import SuiteEnv, camera_index, split_name
 from distractor_data.spec import Purpose, Spec
 
@@ -98,7 +98,7 @@ def dm_control_frame(spec: Spec, steps: int) -> dict[str, np.ndarray]:
     physics, model = env.physics, env.physics.model.ptr
     if spec.difficulty != "clean":  # the present frame of the video, if dm_control sent another one before
         with physics.contexts.gl.make_current() as context:
-            skybox = rendering.skybox(model)
+            skybox = backgrounds.skybox(model)
             context.call(mujoco.mjr_uploadTexture, model, physics.contexts.mujoco.ptr, skybox)
     view = {"height": spec.image_size, "width": spec.image_size, "camera_id": env.camera}
     image, segments = physics.render(**view), physics.render(segmentation=True, **view)

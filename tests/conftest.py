@@ -137,3 +137,12 @@ def decoded_frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMASK_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of SAM 2.1 hiera-tiny with random weights."""
+    pytest.importorskip("sam2")
+    import sam2_weights
+
+    return sam2_weights.save(tmp_path_factory.mktemp("weights") / "sam2.1_hiera_tiny.pt")

@@ -15,7 +15,7 @@ import pytest
 from every_shape import digest, every_shape
 
 from distractor_data import meta, policies, schema
-from distractor_data.envs import make, rendering
+from distractor_data.envs import make, rendering, suite
 from distractor_data.envs.renderers.caster import VERSION, Caster, castable
 from distractor_data.envs.suite import SuiteEnv, flatten
 from distractor_data.errors import DmaskError
@@ -30,7 +30,7 @@ OTHERS = ["quadruped-run", "fish-swim", "manipulator-insert_peg", "reacher-easy"
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenGL as upstream has it: the models' own shadow maps, and backgrounds of 800 pixels with their mipmaps."""
     monkeypatch.setattr(rendering, "SHADOW_SIZE", 2048)
-    monkeypatch.setattr(rendering, "skybox_size", lambda _size: 800)
+    monkeypatch.setattr(suite, "skybox_size", lambda _size: 800)
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
@@ -170,9 +170,9 @@ def test_same_bytes_when_compiled_for_another_processor(target):
 
 def test_castable_says_what_can_be_drawn():
     def model(domain: str, task: str) -> mujoco.MjModel:
-        from dm_control import suite
+        from dm_control import suite as tasks
 
-        return suite.load(domain, task).physics.model.ptr
+        return tasks.load(domain, task).physics.model.ptr
 
     assert all(castable(model(*name.split("-"))) for name in PAPERS + OTHERS)
     assert not castable(model("dog", "run"))  # a skin and meshes

@@ -16,7 +16,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-import sam2_weights
 from PIL import Image
 
 from distractor_data import dataset, meta, parts, schema, storage
@@ -24,7 +23,6 @@ from distractor_data.errors import DmaskError
 from distractor_data.masks import annotate, quality, rewrite
 from distractor_data.masks.annotate import Settings, mask_dataset
 from distractor_data.masks.corrupt import Corruption, corrupt_dataset
-from distractor_data.masks.video import mask_video
 from distractor_data.rollout import Episode
 from distractor_data.spec import Spec
 
@@ -70,11 +68,6 @@ def make(directory: Path, shards: int = 2, split: str = "train") -> Path:
         index = parts.assemble(root, shard, episodes, index, ENV)
     meta.refresh(root)
     return root
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return sam2_weights.save(tmp_path_factory.mktemp("weights") / "sam2.1_hiera_tiny.pt")
 
 
 @pytest.fixture(scope="module")
@@ -273,53 +266,6 @@ def test_corrupt_copy(masked, tmp_path):
         corrupt_dataset(source, tmp_path / "copy", Corruption(erode=1))
     with pytest.raises(DmaskError, match="the dataset itself"):
         corrupt_dataset(source, source, how)
-
-
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_video(kind, settings, tmp_path):
-    import av
-
-    frames = episode(0).image
-    video = tmp_path / "clip.mp4"
-    if kind == "folder":
-        video = tmp_path / "clip"
-        video.mkdir()
-        for t, frame in enumerate(frames):
-            Image.fromarray(frame).save(video / f"{t}.png")
-    else:
-        with av.open(str(video), "w") as container:
-            stream = container.add_stream("libx264", rate=10)
-            stream.width, stream.height, stream.pix_fmt = FRAME, FRAME, "yuv420p"
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            container.mux(stream.encode())
-    out = tmp_path / "out"
-    boxed = replace(settings, prompt="box=8,5,19,14")
-    result = mask_video(video, out, boxed)
-    masks = np.stack([np.asarray(Image.open(path)) for path in sorted((out / "masks").iterdir())])
-    assert masks.shape == (STEPS, FRAME, FRAME)
-    assert result.coverage == pytest.approx((masks > 0).mean())
-    assert result.lost_frames == (~(masks > 0).any((1, 2))).sum()
-    with av.open(str(out / "overlay.mp4")) as container:
-        assert len(list(container.decode(video=0))) == STEPS
-    with pytest.raises(DmaskError, match="--overwrite"):
-        mask_video(video, out, boxed)
-    with pytest.raises(DmaskError, match="no simulator"):
-        mask_video(video, tmp_path / "other", settings)
-    with pytest.raises(DmaskError, match="lies outside"):
-        mask_video(video, tmp_path / "other", replace(settings, prompt="box=0,0,99,9"))
-    assert not (tmp_path / "other").exists()
-
-
-def test_what_is_no_video(settings, tmp_path):
-    boxed = replace(settings, prompt="box=8,5,19,14")
-    (tmp_path / "text.mp4").write_text("no video")
-    (tmp_path / "empty").mkdir()
-    for path, message in (("text.mp4", "no video"), ("empty", "neither a dataset nor frames"), ("gone", "not there")):
-        with pytest.raises(DmaskError, match=message):
-            mask_video(tmp_path / path, tmp_path / "out", boxed)
-    with pytest.raises(DmaskError, match="--out"):
-        mask_video(tmp_path / "text.mp4", None, boxed)
 
 
 def test_settings_that_make_no_sense(masked, settings):

@@ -30,11 +30,6 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sam2_weights.save(tmp_path_factory.mktemp("weights") / "sam2.1_hiera_tiny.pt")
-
-
-@pytest.fixture(scope="module")
 def masked(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     """A dataset that `generate` made and a model masked, and beneath `bad` a copy with degraded masks."""
     out = tmp_path_factory.mktemp("masked")

@@ -7,6 +7,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -176,6 +177,31 @@ def _decode_frames(path: Path, first: int, last: int, size: int) -> np.ndarray:
     if len(frames) != last - first + 1:
         raise DmaskError(f"background video {path} ends after {first + len(frames)} frames; replace or delete it")
     return np.stack(frames)
+
+
+def skybox_size(image_size: int) -> int:
+    """Edge of the background texture in pixels: upstream's 800, halved as often as the picture never shows.
+
+    At 64×64 the graphics card reads upstream's texture at mipmap levels 2 and above, so a texture of 200 pixels
+    gives the same picture (scripts/bench_generate.py prints how close) and a sixteenth of the upload.
+    """
+    size = UPSTREAM_SIZE
+    while size // 2 >= UPSTREAM_SIZE * image_size / 256 and size % 2 == 0:
+        size //= 2
+    return size
+
+
+def skybox(model: Any) -> int:
+    """Index of the model's skybox texture.
+
+    Upstream takes texture 0, which in the fish models is the floor's. Raises `DmaskError` where there is none.
+    """
+    import mujoco
+
+    (indices,) = np.nonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
+    if not len(indices):
+        raise DmaskError("the model has no skybox, so no background can be drawn behind its agent")
+    return int(indices[0])
 
 
 class VideoPath:

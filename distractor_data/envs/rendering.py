@@ -9,7 +9,7 @@ from distractor_data.envs import opengl  # says what is missing, so it comes bef
 # isort: split
 import mujoco
 
-from distractor_data.envs.backgrounds import UPSTREAM_SIZE
+from distractor_data.envs.backgrounds import skybox
 from distractor_data.errors import DmaskError
 
 SHADOW_SIZE = 512  # pixels; the suite's models ask for 2048
@@ -134,26 +134,3 @@ def _moved_bodies(model: mujoco.MjModel, transmission: int, index: int) -> list[
         elif model.wrap_type[wrap] == wraps.mjWRAP_SITE:
             bodies.append(int(model.site_bodyid[target]))
     return bodies
-
-
-def skybox_size(image_size: int) -> int:
-    """Edge of the background texture in pixels: upstream's 800, halved as often as the picture never shows.
-
-    At 64×64 the graphics card reads upstream's texture at mipmap levels 2 and above, so a texture of 200 pixels
-    gives the same picture (scripts/bench_generate.py prints how close) and a sixteenth of the upload.
-    """
-    size = UPSTREAM_SIZE
-    while size // 2 >= UPSTREAM_SIZE * image_size / 256 and size % 2 == 0:
-        size //= 2
-    return size
-
-
-def skybox(model: mujoco.MjModel) -> int:
-    """Index of the model's skybox texture.
-
-    Upstream takes texture 0, which in the fish models is the floor's.
-    """
-    (indices,) = np.nonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
-    if not len(indices):
-        raise DmaskError("the model has no skybox, so no background can be drawn behind its agent")
-    return int(indices[0])

@@ -17,7 +17,7 @@ from dm_control import suite
 from dm_control.rl import control
 
 from distractor_data.envs import upstream
-from distractor_data.envs.backgrounds import Backgrounds, VideoPath, open_backgrounds
+from distractor_data.envs.backgrounds import Backgrounds, VideoPath, open_backgrounds, skybox, skybox_size
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Purpose, Spec
 
@@ -117,7 +117,7 @@ class BackgroundEnv(control.Environment):
         physics = self._env.physics
         model = physics.model.ptr
         physics.named.model.mat_rgba["grid", "a"] = self._ground_plane_alpha
-        texture = rendering.skybox(model)
+        texture = skybox(model)
         model.tex_width[texture] = model.tex_height[texture] = self._size
         address = model.tex_adr[texture]
         self._texture = model.tex_data[address : address + self._frames[0].size]
@@ -182,7 +182,7 @@ class SuiteEnv:
             num_videos,
             plane,
             spec.steps,
-            rendering.skybox_size(spec.image_size),
+            skybox_size(spec.image_size),
         )
         env = upstream.DistractingCameraEnv(
             self._background,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from distractor_data.envs.backgrounds import skybox
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.facets import divide
 from distractor_data.envs.renderers.light import constant_lights
@@ -31,7 +32,7 @@ from distractor_data.envs.renderers.records import (
     Tables,
 )
 from distractor_data.envs.renderers.scene import Source, half_height, source, update
-from distractor_data.envs.renderers.skybox import RADIUS, draw_skybox, skybox_index, skybox_texture, upload
+from distractor_data.envs.renderers.skybox import RADIUS, draw_skybox, skybox_texture, upload
 from distractor_data.envs.renderers.visible import CENTRE, cast, cast_mirrored, empty_buffers
 
 _MAX_GEOMS = 4000
@@ -62,7 +63,7 @@ class Caster:
         shapes, order, lights = np.zeros(most, SHAPE), np.zeros(most, np.int64), constant_lights(model)
         self._tables = Tables(frame, shapes, order, lights, parts, vertices, patterns, *texture)
         self._buffers = empty_buffers(size)
-        self._skybox = skybox_index(model)
+        self._skybox = skybox(model)
         self._sky = skybox_texture(model, self._skybox)
         self.upload_skybox()
 

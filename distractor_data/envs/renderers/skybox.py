@@ -11,18 +11,9 @@ from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.records import DIRECT, NOTHING, RIGHT, UP, Buffers, Record
 from distractor_data.envs.renderers.shapes import direction
 from distractor_data.envs.renderers.texture import Texture, bilinear, choose_level, empty_texture, fill
-from distractor_data.errors import DmaskError
 
 FACES = 6
 RADIUS = 0.7  # of the skybox, in distances to the far plane (render_gl3.c); it hides what is farther away
-
-
-def skybox_index(model: mujoco.MjModel) -> int:
-    """The model's first skybox texture, the one that MuJoCo draws. Raises `DmaskError` where it has none."""
-    (indices,) = np.nonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
-    if not len(indices):
-        raise DmaskError("the model has no skybox, so no background can be drawn behind its agent")
-    return int(indices[0])
 
 
 def skybox_texture(model: mujoco.MjModel, index: int) -> Texture:
