@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cards.template import fill, read, refuse_foreign
-from distractor_data import dataset, layout, schema, storage, untrusted
+from cards.template import fill, read_card, refuse_foreign
+from distractor_data import schema, untrusted
+from distractor_data.dataset import layout, read, storage
 from distractor_data.errors import DmaskError
-from distractor_data.repository import CARD
+from distractor_data.hub.repository import CARD
 from distractor_data.spec import SYNTHETIC, Spec
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def parts(directory: str | Path) -> list[Part]:
     """Every config and split of the folder, `train` before `test`. Raises `DmaskError` where a name is none."""
     for info in Path(directory).glob(f"*/*/{schema.INFO}"):
         untrusted.inside(Path(directory), info.relative_to(directory).as_posix())
-    found = dataset.configs(directory)
+    found = read.configs(directory)
     for name in (f"{config}/{split}" for config, splits in found.items() for split in splits):
         if layout.place(f"{name}/{schema.INFO}") is None:
             raise DmaskError(f"{directory}/{name} can't be the name of a config and split; move it elsewhere")
@@ -130,7 +131,7 @@ def render(
     data = _yaml(found, license_of(found, license))
     values = _values(found, repo_id or Path(directory).resolve().name)
     mine = untrusted.inside(Path(directory), CARD)
-    old = [(f"{CARD} of {repo_id}", published), (mine, read(mine))]
+    old = [(f"{CARD} of {repo_id}", published), (mine, read_card(mine))]
     return fill("dataset", data, old, repo_id=repo_id, **values)
 
 
@@ -216,7 +217,7 @@ def _yaml(found: list[Part], license: str | None) -> Any:
 
 
 def _default(found: list[Part]) -> str:
-    return dataset.default_config([part.config for part in found])
+    return read.default_config([part.config for part in found])
 
 
 def _size_category(frames: int) -> str:
@@ -303,7 +304,7 @@ def _mask_source(mask: dict[str, Any]) -> str:
 def _mask_commands(part: Part) -> list[str]:
     """The `dmask mask` line, where a model made the masks."""
     mask = part.record["mask"]
-    return [dataset.mask_command(mask, part.config, part.split)] if "model" in mask else []
+    return [read.mask_command(mask, part.config, part.split)] if "model" in mask else []
 
 
 def _type(column: str, feature: dict[str, Any]) -> str:
@@ -326,10 +327,10 @@ def write_sheet(part: Part) -> None:
 
 def draw_sheet(root: Path, path: Path, frames: int = 8) -> None:
     """Draw a split's contact sheet into `path`, of frames spread over its first shard."""
-    from distractor_data import report
+    from distractor_data import media
 
     columns = [schema.IMAGE, schema.MASK]
     table = storage.read_frames(root, 0, columns)
     table = table.take(np.unique(np.linspace(0, len(table) - 1, frames).round().astype(np.int64)))
     images, masks = (storage.decode_images(table[column]) for column in columns)
-    report.contact_sheet(images, masks, path, columns=frames)
+    media.contact_sheet(images, masks, path, columns=frames)

@@ -53,12 +53,12 @@ def kept(text: str, shown: object) -> dict[str, str]:
 
 def sections(card: Path) -> dict[str, str]:
     """`kept` of the card that lies there."""
-    return kept(read(card), card)
+    return kept(read_card(card), card)
 
 
 def refuse_foreign(card: Path, advice: str = "move it elsewhere") -> None:
     """Raise `DmaskError` where a README.md lies that is no card of ours, which has sections to keep."""
-    text = read(card)
+    text = read_card(card)
     if text.strip() and _MARK.search(text) is None:
         raise DmaskError(f"{card} is no card of ours and would be lost; {advice}")
 
@@ -98,7 +98,7 @@ def fill(template: str, data: Any, old: Sequence[tuple[object, str]], **values: 
     return str(card).rstrip("\n") + "\n" + added
 
 
-def read(path: Path) -> str:
+def read_card(path: Path) -> str:
     """A card's text, or nothing where there is none yet."""
     if not path.exists():
         return ""

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distractor_data.dataset import load
     from distractor_data.errors import DmaskError
+    from distractor_data.sources import load
     from distractor_data.spec import Spec
 
 # The one place that chooses how MuJoCo opens OpenGL: it runs before any module of the package can import MuJoCo.
@@ -16,7 +16,7 @@ os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software rasteriser on th
 
 __all__ = ["DmaskError", "Spec", "load"]
 
-_HOMES = {"load": "dataset", "Spec": "spec", "DmaskError": "errors"}
+_HOMES = {"load": "sources", "Spec": "spec", "DmaskError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -143,7 +143,8 @@ def verify(
     workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
 ) -> None:
     """Compare every file of a dataset with the checksum that was taken when it was written."""
-    from distractor_data import meta, terminal
+    from distractor_data import terminal
+    from distractor_data.dataset import meta
 
     if repair:
         from distractor_data.repair import Given, repair_all
@@ -169,9 +170,9 @@ def push(
 
     Interrupted, the same command goes on where it stopped; later it sends only what changed.
     """
-    from distractor_data import hub, terminal
+    from distractor_data import publish, terminal
 
-    pushed = hub.push(
+    pushed = publish.push(
         directory,
         name,
         private=private,
@@ -199,9 +200,10 @@ def pull(
 
     What would be lost, because it lies only in the folder, is named and left as it is.
     """
-    from distractor_data import hub, terminal
+    from distractor_data import terminal
+    from distractor_data.pull import pull as run
 
-    counts = hub.pull(
+    counts = run(
         name,
         directory,
         env=env,
@@ -259,9 +261,10 @@ def expert_train(
     Killed at any moment, the same command with --resume goes on from the last training state.
     """
     from distractor_data import terminal
-    from distractor_data.policies import checkpoint, learner, train
+    from distractor_data.policies.training import checkpoint, train
+    from distractor_data.policies.training.settings import Settings
 
-    settings = learner.Settings(
+    settings = Settings(
         env=full_name(env),
         steps=steps,
         seed=seed,
@@ -332,7 +335,8 @@ def mask(
 
     Interrupted, the same command goes on where it stopped.
     """
-    from distractor_data import dataset, terminal
+    from distractor_data import terminal
+    from distractor_data.dataset import read
     from distractor_data.masks.annotate import Settings, mask_dataset
     from distractor_data.masks.annotate import report_only as measure_again
 
@@ -341,7 +345,7 @@ def mask(
         terminal.print_masks(measure_again(source, env, part))
         return
     settings = Settings(model, image_size, batch, prompt, reprompt, device, precision)
-    if dataset.configs(source):
+    if read.configs(source):
         with terminal.frame_progress("masks") as on_frames:
             reports = mask_dataset(source, settings, env, part, overwrite, on_frames)
         terminal.print_masks(reports)

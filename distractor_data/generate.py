@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distractor_data import engines, envs, folders, meta, parts, schema, storage, untrusted
+from distractor_data import engines, envs, schema, untrusted
+from distractor_data.dataset import folders, meta, parts, storage
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, Spec
 
@@ -114,9 +115,9 @@ def _masking(
 
 
 def _publisher(directory: str | Path, name: str, spec: Spec, license: str | None, fresh: bool) -> Callable[..., None]:
-    from distractor_data import hub
+    from distractor_data import publish
 
-    return hub.publisher(directory, name, spec, license, fresh)
+    return publish.publisher(directory, name, spec, license, fresh)
 
 
 def complete(spec: Spec) -> tuple[Spec, int]:
@@ -316,7 +317,7 @@ def _close(root: Path) -> None:
 
 def _refuse_foreign_card(directory: Path) -> None:
     from cards.template import refuse_foreign
-    from distractor_data.repository import CARD
+    from distractor_data.hub.repository import CARD
 
     refuse_foreign(untrusted.inside(directory, CARD))
 

@@ -19,6 +19,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the files and
 
 def token_of(file: Path | None) -> str | None:
     """The token in a file that was given; None where none was, and the environment or the login has it."""
-    from distractor_data.repository import read_token
+    from distractor_data.hub.repository import read_token
 
     return None if file is None else read_token(file)

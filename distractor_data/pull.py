@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distractor_data import dataset, layout, meta, schema, storage, untrusted
+from distractor_data import schema, untrusted
+from distractor_data.dataset import layout, meta, read, storage
+from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError
-from distractor_data.fetch import (
+from distractor_data.hub.fetch import (
     ORIGIN,
     Sums,
     Tree,
@@ -29,9 +31,8 @@ from distractor_data.fetch import (
     unstage,
     whole,
 )
-from distractor_data.patience import hub_errors
-from distractor_data.repository import CARD, Repository, named, sha256
-from distractor_data.sums import Sum
+from distractor_data.hub.patience import hub_errors
+from distractor_data.hub.repository import CARD, Repository, named, sha256
 
 _ADVICE = "choose another folder, or replace it with --overwrite"
 
@@ -191,7 +192,7 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
     if mine and mine not in known:
         refuse_foreign(file, _ADVICE)
     in_all = set(choose(there, repository.name, None, None))
-    here = {(config, split) for config, splits in dataset.configs(directory).items() for split in splits}
+    here = {(config, split) for config, splits in read.configs(directory).items() for split in splits}
     here |= {(root.parts[-2], root.parts[-1]) for root in roots}
     license = stated_license((mine or published).decode("utf-8", "replace"))
     as_theirs = here == in_all and published and mine in (b"", *known)

@@ -20,12 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distractor_data import engines, envs, fetch, meta, parts, policies, schema, storage, sums, untrusted
+from distractor_data import engines, envs, policies, schema, untrusted
+from distractor_data.dataset import meta, parts, storage, sums
 from distractor_data.errors import DmaskError
 from distractor_data.generate import complete, make_episode, refuse_other_versions
+from distractor_data.hub import fetch
+from distractor_data.hub.patience import hub_errors
+from distractor_data.hub.repository import Repository, api_of
 from distractor_data.masks import rewrite
-from distractor_data.patience import hub_errors
-from distractor_data.repository import Repository, api_of
 from distractor_data.spec import SYNTHETIC, Spec
 
 OTHER = "can't be made again to the byte (SHA-256 differs), so nothing was replaced"

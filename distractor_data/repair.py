@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from distractor_data import engines, meta, remake, schema, storage, sums, untrusted
+from distractor_data import engines, remake, schema, untrusted
+from distractor_data.dataset import meta, storage, sums
 from distractor_data.errors import DmaskError
 from distractor_data.remake import Given, Split
 

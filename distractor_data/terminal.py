@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from distractor_data.generate import Summary
+    from distractor_data.hub.repository import Push
     from distractor_data.masks.annotate import Report
     from distractor_data.masks.quality import Quality
-    from distractor_data.repository import Push
     from distractor_data.spec import Spec
 
 

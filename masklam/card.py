@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cards.template import fill, read, refuse_foreign
-from distractor_data import schema, storage, untrusted
+from cards.template import fill, read_card, refuse_foreign
+from distractor_data import schema, untrusted
+from distractor_data.dataset import storage
 from distractor_data.spec import full_name
 from masklam import report
 from masklam.methods import find
@@ -47,7 +48,7 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
     return fill(
         "model",
         metadata,
-        [(f"{CARD} of {name}", published), (mine, read(mine))],
+        [(f"{CARD} of {name}", published), (mine, read_card(mine))],
         method=training["method"],
         title=row.title,
         env=env,

@@ -109,7 +109,7 @@ def probe(
     out: Annotated[Path | None, typer.Option(help="JSON file of the results")] = None,
 ) -> None:
     """Probe anyone's latent actions or features as a run's are: NMSE, controls, constant dimensions."""
-    from distractor_data import storage
+    from distractor_data.dataset import storage
     from masklam import external, report
 
     options = (env, split, images, image_column, mask_column, held_out, transitions, seed, cache)

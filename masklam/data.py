@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from distractor_data import cache as store
-from distractor_data import dataset, schema, storage, untrusted
+from distractor_data import schema, sources, untrusted
+from distractor_data.dataset import cache as store
+from distractor_data.dataset import read, storage
 from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption
 from distractor_data.masks.corrupt import corrupt as degrade
@@ -122,10 +123,10 @@ def load(
     Raises `DmaskError` where the dataset, the environment, the split or a column is not there, and where a mask is
     empty on every frame.
     """
-    root = dataset.locate(source, env, split, frames=not streaming)
+    root = sources.locate(source, env, split, frames=not streaming)
     fetch = streaming and not Path(source).is_dir()
     layout, sums = untrusted.layout(root), untrusted.checksums(root)
-    every = dataset.shard_records(root, not fetch, cache)
+    every = read.shard_records(root, not fetch, cache)
     rank, world = share
     if len(every) < world:
         raise DmaskError(f"{root} has {len(every)} finished shards, too few for {world} processes to share")
@@ -137,7 +138,7 @@ def load(
     folder = store.folder(cache) / _key(columns, digests)
     lengths = np.concatenate([table["length"].to_numpy() for table in records])
     if not folder.exists():
-        files = dataset.shard_files(source, env, split, share) if fetch else (root / name for name in names)
+        files = sources.shard_files(source, env, split, share) if fetch else (root / name for name in names)
         _decode(_verified(files, names, records, verify), int(lengths.sum()), layout, columns, folder)
     arrays = {name: _array(folder, name, int(lengths.sum()), layout) for name in [*columns, schema.ACTION]}
     number = torch.arange(len(lengths)).repeat_interleave(torch.from_numpy(lengths))

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distractor_data import dataset, meta, schema, storage
+from distractor_data import schema, sources
+from distractor_data.dataset import meta, storage
 from distractor_data.engines import cores
 from distractor_data.errors import DmaskError, NoSplitError
 from distractor_data.spec import SPLITS, SYNTHETIC, Spec
@@ -129,14 +130,14 @@ def ratio(returns: list[float], of: float) -> float | None:
 
 def expert_return(job: Job) -> float:
     """Mean return of the dataset's own training episodes."""
-    root = dataset.locate(job.settings.dataset, job.settings.env, "train", frames=False)
+    root = sources.locate(job.settings.dataset, job.settings.env, "train", frames=False)
     shards = storage.shards(root, frames=False)
     return float(np.mean(np.concatenate([storage.read_episodes(root, shard)["return"] for shard in shards])))
 
 
 def rollout_spec(job: Job) -> Spec:
     """The environment of the rollouts: the dataset's, with other seeds, and undistracted for the clean column."""
-    root = dataset.locate(job.settings.dataset, job.settings.env, "train", frames=False)
+    root = sources.locate(job.settings.dataset, job.settings.env, "train", frames=False)
     record = meta.read_spec(root)
     if job.settings.image_column == schema.IMAGE_CLEAN:
         record = replace(record, difficulty="clean", backgrounds=SYNTHETIC, backgrounds_digest="")
@@ -160,7 +161,7 @@ def reference(job: Job) -> dict[str, float]:
         "method": "bc",
         "env": job.settings.env,
         "image_column": job.settings.image_column,
-        "data": dataset.identify(job.settings.dataset, job.settings.env)["digest"],
+        "data": sources.identify(job.settings.dataset, job.settings.env)["digest"],
         "labelled episodes": {results["training_episodes"]},
     }
     theirs = {**run.settings(), "data": run.dataset()["digest"], "labelled episodes": budgets}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from distractor_data import dataset, schema
+from distractor_data import schema, sources
 from distractor_data.errors import DmaskError, NoSplitError, nearest
 from masklam import data, probes
 from masklam.data import Frames
@@ -51,7 +51,7 @@ def probe(
     function, mask_column = load(target), matching(image_column, mask_column)
 
     def frames_of(split: str) -> Frames:
-        root = dataset.locate(source, env, split, frames=False)
+        root = sources.locate(source, env, split, frames=False)
         masks = mask_column if mask_column in data.columns_of(root) else None
         return data.load(source, env, split, image_column, masks, cache)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
-from distractor_data.repository import hub_errors
+from distractor_data.hub.repository import hub_errors
 from masklam import limits
 from masklam.data import Frames
 from masklam.encoders import Decoder, Encoder, ResidualBlock, flat, initialise, unflat, widths

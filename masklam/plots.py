@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distractor_data import storage
+from distractor_data.dataset import storage
 from masklam import report
 from masklam.table import CURVE, Rows, groups, interval, seeds
 

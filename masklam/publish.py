@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distractor_data import dataset, hub, untrusted
+from distractor_data import sources, untrusted
 from distractor_data.errors import DmaskError
-from distractor_data.fetch import card_of
-from distractor_data.patience import hub_errors
-from distractor_data.repository import Content, Plan, Push, Repository, connect, read, sha256
+from distractor_data.hub import download
+from distractor_data.hub.fetch import card_of
+from distractor_data.hub.patience import hub_errors
+from distractor_data.hub.repository import Content, Plan, Push, Repository, connect, read_content, sha256
 from distractor_data.spec import full_name
 from masklam import card
 from masklam.models import Model
@@ -80,13 +81,13 @@ def _config(run: Run) -> dict:
 def _pictures(run: Run) -> dict[str, Content]:
     """The pictures that the card shows."""
     files = [untrusted.inside(run.folder, name) for name in (card.CURVES, card.RECONSTRUCTION)]
-    return {file.name: read(file) for file in files if file.exists()}
+    return {file.name: read_content(file) for file in files if file.exists()}
 
 
 def _same_data(run: Run, data: str, env: str) -> dict[str, str | None]:
     """The record of the dataset on the Hub, which must hold what the run was trained on."""
-    root, _ = hub.stream(data, env, "train")
-    found = dataset.describe(root, data)
+    root, _ = download.stream(data, env, "train")
+    found = sources.describe(root, data)
     if found["digest"] is None or found["digest"] != run.dataset()["digest"]:
         raise DmaskError(f"{run.folder} was trained on other data than {data} holds; give the revision that has it")
     return found

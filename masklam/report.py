@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import schema, storage
+from distractor_data import schema
+from distractor_data.dataset import storage
 
 PLACES = {"in": "held-out episodes, training videos", "out": "test episodes, unseen videos"}
 SPLIT_OF = {"in": "train", "out": "test"}

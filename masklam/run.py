@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from distractor_data import dataset, storage, untrusted
+from distractor_data import sources, untrusted
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, full_name
 from distractor_data.untrusted.values import (
@@ -94,7 +95,7 @@ class Run:
         """Raises `DmaskError` where a run that was begun on other data would go on with this."""
         if not (self.folder / DATASET).exists():
             return
-        then, now = self.dataset(), dataset.identify(source, env)
+        then, now = self.dataset(), sources.identify(source, env)
         if then["digest"] != now["digest"]:
             name = then["name"] if then["name"] != now["name"] else f"{then['name']} as it was then"
             raise DmaskError(

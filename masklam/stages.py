@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from distractor_data import dataset
+from distractor_data import sources
 from distractor_data.errors import DmaskError
 from masklam import data, probe
 from masklam.augment import draw
@@ -125,7 +125,7 @@ def budgets_of(settings: Settings, row: Method, episodes: int) -> list[int]:
 def load(settings: Settings, split: str, cache: str | None, share: tuple[int, int] = (0, 1)) -> Frames:
     """The frames of a split, or a process's share; with masks where the method needs them or the dataset has them."""
     env = settings.env
-    root = dataset.locate(settings.dataset, env, split, frames=False)
+    root = sources.locate(settings.dataset, env, split, frames=False)
     wanted = find(settings.method).masked or settings.mask_column in data.columns_of(root)
     mask_column = settings.mask_column if wanted else None
     return data.load(

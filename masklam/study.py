@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from distractor_data import storage
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.spec import Spec, full_name
 from masklam import table

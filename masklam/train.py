@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from distractor_data import dataset, storage
+from distractor_data import sources
+from distractor_data.dataset import storage
 from distractor_data.device import uses_bf16
 from distractor_data.errors import DmaskError
 from masklam import card, evaluate, stages
@@ -38,7 +39,7 @@ def train(settings: Settings, out: str, device: str | None = None, cache: str | 
         trainer.run.open(settings)
     with storage.lock(trainer.run.folder) if trainer.main else nullcontext():
         if trainer.main:
-            trainer.run.save_dataset(dataset.identify(settings.dataset, settings.env))
+            trainer.run.save_dataset(sources.identify(settings.dataset, settings.env))
         for stage in settings.todo:
             stages.STAGES[stage](job, trainer)
             if trainer.main:

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from distractor_data.policies import batch
-from distractor_data.policies.environments import StateEnv
-from distractor_data.policies.learner import PPO_ENVS
+from distractor_data.policies.training import batch
+from distractor_data.policies.training.environments import StateEnv
+from distractor_data.policies.training.settings import PPO_ENVS
 
 
 def rate(step: Callable[[np.ndarray], object], actions: np.ndarray) -> float:

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from distractor_data import dataset, schema, storage
+from distractor_data import schema, sources
+from distractor_data.dataset import storage
 from distractor_data.device import uses_bf16
 from distractor_data.spec import DEFAULT_DIR
 from masklam import data, stages
@@ -51,7 +52,7 @@ def peer(source: str, env: str, batch: int) -> Iterator[dict[str, torch.Tensor]]
     """The same Parquet, read by `datasets` in torch format, shuffled, through a DataLoader of 2 workers."""
     import datasets
 
-    root = dataset.locate(source, env, "train")
+    root = sources.locate(source, env, "train")
     files = [str(root / schema.data_file(shard)) for shard in storage.shards(root)]
     columns = [schema.IMAGE, schema.MASK, schema.ACTION]
     with tempfile.TemporaryDirectory() as cache:

@@ -30,7 +30,7 @@ def look() -> None:
     print(f'\n>>> load_dataset("{DATA}", "walker-run", split="train")', flush=True)
     from datasets import load_dataset
 
-    from distractor_data.report import contact_sheet
+    from distractor_data.media import contact_sheet
 
     rows = load_dataset(str(DATA), "walker-run", split="train")
     picked = rows.select(range(0, len(rows), len(rows) // 24)).to_list()[:24]

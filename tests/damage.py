@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from distractor_data import engines, schema, storage
+from distractor_data import engines, schema
+from distractor_data.dataset import storage
 from distractor_data.spec import Spec
 
 SPEC = Spec(env="cheetah-run", policy="random", episodes=5, steps=6, image_size=16)  # shards of two, two and one

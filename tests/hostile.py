@@ -21,7 +21,8 @@ import pytest
 import typer
 
 import distractor_data
-from distractor_data import schema, storage
+from distractor_data import schema
+from distractor_data.dataset import storage
 from distractor_data.errors import run_cli
 
 SECONDS = 30  # within which everything is refused, on a machine that does other things, too

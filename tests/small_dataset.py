@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import meta, parts, schema, storage
-from distractor_data.rollout import Episode, box
+from distractor_data import schema
+from distractor_data.dataset import meta, parts, storage
+from distractor_data.episode import Episode, box
 from distractor_data.spec import Spec
 
 SIZE, STATE, ACTION, STEPS = 16, 5, 3, 12

@@ -12,12 +12,14 @@ from test_experts import same_states
 from distractor_data import policies
 from distractor_data.envs.suite import flatten
 from distractor_data.errors import DmaskError
-from distractor_data.policies import checkpoint, evaluate, learner, train
+from distractor_data.policies import evaluate
+from distractor_data.policies.training import checkpoint, learner, train
+from distractor_data.policies.training.settings import ALGORITHMS, CRITIC_FIRST, PPO, PPO_ENVS, Settings
 
 pytest.importorskip("sbx")
 import mujoco
 
-from distractor_data.policies import batch, environments
+from distractor_data.policies.training import batch, environments
 
 
 @pytest.mark.parametrize("env", batch.TASKS)
@@ -59,7 +61,7 @@ def test_the_copies_episodes_have_the_suites_length_and_do_not_end_together() ->
 
 @pytest.mark.parametrize("env", ["cheetah-run", "cartpole-balance"])
 def test_a_trainings_episodes_have_the_length_that_was_asked_for(env: str) -> None:
-    settings = learner.Settings(env, algorithm="ppo", action_repeat=3, episode_steps=60)
+    settings = Settings(env, algorithm="ppo", action_repeat=3, episode_steps=60)
     envs = environments.make_envs(settings, 0)
     envs.reset()
     ended: dict[int, list[int]] = {}
@@ -75,7 +77,7 @@ def test_a_trainings_episodes_have_the_length_that_was_asked_for(env: str) -> No
 @pytest.mark.parametrize(("steps", "repeat"), [(1, 2), (1001, 1)])
 def test_an_episode_holds_an_action_and_is_not_longer_than_the_suites(steps: int, repeat: int) -> None:
     with pytest.raises(DmaskError, match=f"--episode-steps is {steps} with --action-repeat {repeat}; give at least"):
-        learner.Settings("hopper-hop", action_repeat=repeat, episode_steps=steps)
+        Settings("hopper-hop", action_repeat=repeat, episode_steps=steps)
 
 
 def test_repeated_actions_earn_each_steps_reward() -> None:
@@ -94,9 +96,9 @@ def test_repeated_actions_earn_each_steps_reward() -> None:
 def test_ppo_goes_on_from_an_actor_and_its_training_comes_back_whole(
     env: str, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(learner.PPO, "n_steps", 64)  # less to do
-    rollout = 64 * learner.PPO_ENVS
-    settings = learner.Settings(
+    monkeypatch.setitem(PPO, "n_steps", 64)  # less to do
+    rollout = 64 * PPO_ENVS
+    settings = Settings(
         env, algorithm="ppo", start=start, action_repeat=1, steps=2 * rollout, eval_every=rollout,
         warmup=0, critic_first=rollout, eval_episodes=1, final_episodes=1,
     )  # fmt: skip
@@ -121,11 +123,11 @@ def test_ppo_goes_on_from_an_actor_and_its_training_comes_back_whole(
     same_states(tmp_path / "state" / "state.npz", tmp_path / "again.npz")
 
 
-@pytest.mark.parametrize("algorithm", learner.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_an_actor_waits_until_its_algorithms_critics_have_learnt(algorithm: str) -> None:
-    settings = learner.Settings("cartpole-balance", algorithm=algorithm, start="expert.safetensors")
+    settings = Settings("cartpole-balance", algorithm=algorithm, start="expert.safetensors")
     training = learner.Learner(settings)
-    first, rates = settings.warmup + learner.CRITIC_FIRST[algorithm], []
+    first, rates = settings.warmup + CRITIC_FIRST[algorithm], []
     for steps in (first - settings.action_repeat, first):
         training.model.num_timesteps = steps // settings.action_repeat
         training.set_phase()
@@ -138,4 +140,4 @@ def test_an_actor_waits_until_its_algorithms_critics_have_learnt(algorithm: str)
 )
 def test_ppo_refuses_what_it_does_not_have(changes: dict[str, int]) -> None:
     with pytest.raises(DmaskError, match=f"--{next(iter(changes)).replace('_', '-')} is not for --algorithm ppo"):
-        learner.Settings("hopper-hop", algorithm="ppo", **changes)  # type: ignore[arg-type]
+        Settings("hopper-hop", algorithm="ppo", **changes)  # type: ignore[arg-type]

@@ -17,7 +17,8 @@ from PIL import Image
 
 from cards.dataset import SHEET, write_card
 from cards.template import kept, stated_license
-from distractor_data import report, schema, storage
+from distractor_data import media, schema
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
 from distractor_data.spec import Spec
@@ -88,8 +89,8 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 
 def test_contact_sheet_shows_frames_masks_and_overlays(folder: Path, tmp_path: Path) -> None:
     images, masks = (array[:3] for array in (small_dataset.episode(0).image, small_dataset.episode(0).mask))
-    sheet = np.asarray(Image.open(report.contact_sheet(images, masks, tmp_path / "sheet.png")))
-    scale, gap = 96 // small_dataset.SIZE, report.GAP
+    sheet = np.asarray(Image.open(media.contact_sheet(images, masks, tmp_path / "sheet.png")))
+    scale, gap = 96 // small_dataset.SIZE, media.GAP
     rows = [sheet[gap + row * (96 + gap) :, gap:][:96:scale, :96:scale] for row in range(3)]
     assert np.array_equal(rows[0], images[0])
     assert np.array_equal(rows[1], np.repeat(masks[0][..., None] * 255, 3, -1))

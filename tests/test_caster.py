@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from every_shape import digest, every_shape
 
-from distractor_data import meta, policies, schema
+from distractor_data import policies, schema
+from distractor_data.dataset import meta
 from distractor_data.envs import make, rendering, suite
 from distractor_data.envs.renderers.caster import VERSION, Caster, castable
 from distractor_data.envs.suite import SuiteEnv, flatten

@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from distractor_data import load, meta, schema, storage
+from distractor_data import load, schema
+from distractor_data.dataset import meta, storage
+from distractor_data.episode import Episode
 from distractor_data.generate import generate
 from distractor_data.masks.corrupt import Corruption, corrupt_dataset
-from distractor_data.rollout import Episode, rollout
+from distractor_data.rollout import rollout
 from distractor_data.spec import Spec
 
 SPEC = Spec(env="humanoid-walk", episodes=2, steps=4, image_size=32, policy="random", clean=True)

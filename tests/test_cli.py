@@ -85,7 +85,8 @@ def test_a_truncated_policy_is_named(tmp_path):
 
 
 def test_an_unreadable_frame_is_named_and_what_was_written_stays(tmp_path):
-    from distractor_data import load, meta
+    from distractor_data import load
+    from distractor_data.dataset import meta
     from tests.test_backgrounds import write_frames
 
     write_frames(tmp_path / "bg" / "train" / "video")

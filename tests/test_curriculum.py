@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from distractor_data.errors import DmaskError
-from distractor_data.policies import curriculum, evaluate
+from distractor_data.policies import evaluate
+from distractor_data.policies.training import curriculum
 
 
 @pytest.mark.parametrize("env", ["hopper-hop", "humanoid-walk", "walker-run"])

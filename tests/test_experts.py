@@ -20,11 +20,14 @@ import pytest
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from distractor_data import cli, policies, storage
+from distractor_data import cli, policies
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
-from distractor_data.policies import checkpoint, evaluate, learner, train
+from distractor_data.policies import evaluate
+from distractor_data.policies.training import checkpoint, learner, train
+from distractor_data.policies.training.settings import Settings
 
-TINY = learner.Settings(
+TINY = Settings(
     env="cartpole-balance",
     steps=12_000,
     warmup=1_000,
@@ -116,7 +119,7 @@ def test_a_training_from_a_policy_keeps_its_actor_while_the_critics_learn(traine
     source = tmp_path / "begun.safetensors"
     shutil.copy(trained / "cartpole-balance-expert.safetensors", source)
     first, longer = (
-        learner.Settings(**{**vars(TINY), "start": str(source), "warmup": 800, "critic_first": 800, "steps": steps})
+        Settings(**{**vars(TINY), "start": str(source), "warmup": 800, "critic_first": 800, "steps": steps})
         for steps in (1_600, 2_400)
     )
     out = tmp_path / "cartpole-balance-expert.safetensors"
@@ -174,7 +177,7 @@ def test_the_averaged_actor_follows_what_is_learnt_and_smooths_it() -> None:
 )
 def test_settings_that_cannot_be_are_named(field: str, value: float | str) -> None:
     with pytest.raises(DmaskError, match=f"--{field.replace('_', '-')} is {value}; give"):
-        learner.Settings(**{**vars(TINY), field: value})
+        Settings(**{**vars(TINY), field: value})
 
 
 @pytest.mark.parametrize(
@@ -189,7 +192,7 @@ def test_settings_that_cannot_be_are_named(field: str, value: float | str) -> No
 def test_a_recorded_command_gives_its_settings_again(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, given = learner.Settings("walker-run", **changes), []
+    settings, given = Settings("walker-run", **changes), []
     monkeypatch.setattr(train, "train", lambda *arguments: given.append(arguments))
     words = shlex.split(train.command(settings, Path("folder/x.safetensors")))[1:]
     done = CliRunner().invoke(cli.app, words)
@@ -200,10 +203,10 @@ def test_a_recorded_command_gives_its_settings_again(
 def test_a_training_from_a_policy_of_another_layout_is_refused(trained: Path, tmp_path: Path) -> None:
     source = trained / "cartpole-balance-expert.safetensors"
     for wrong in ({"env": "walker-run"}, {"hidden": 32}):
-        settings = learner.Settings(**{**vars(TINY), "start": str(source), **wrong})
+        settings = Settings(**{**vars(TINY), "start": str(source), **wrong})
         with pytest.raises(DmaskError, match="not of this training's layout"):
             train.train(settings, tmp_path / "x.safetensors", tmp_path)
-    settings = learner.Settings(**{**vars(TINY), "start": "expert"})
+    settings = Settings(**{**vars(TINY), "start": "expert"})
     with pytest.raises(DmaskError, match="comes with dmask"):
         train.train(settings, tmp_path / "x.safetensors", tmp_path)
 
@@ -234,7 +237,7 @@ def test_the_training_state_comes_back_whole(trained: Path, tmp_path: Path) -> N
 def test_a_training_with_quantiles_and_a_curriculum_comes_back_whole(tmp_path: Path) -> None:
     pytest.importorskip("sbx")
     changes = {"env": "hopper-hop", "algorithm": "tqc", "curriculum": True, "steps": 2_400, "eval_every": 2_400}
-    settings = learner.Settings(**{**vars(TINY), **changes})
+    settings = Settings(**{**vars(TINY), **changes})
     out = tmp_path / "hopper-hop-expert.safetensors"
     train.train(settings, out, tmp_path / "state")
     record = policies.read(out)[1]
@@ -265,7 +268,7 @@ def test_a_killed_training_resumes_where_it_was(tmp_path: Path) -> None:
             time.sleep(0.2)
         os.killpg(process.pid, signal.SIGKILL)
     with np.load(state / "state.npz") as file:
-        steps = int(file["counters"][0]) * learner.Settings("").action_repeat
+        steps = int(file["counters"][0]) * Settings("").action_repeat
     assert 0 < steps < 100_000
 
     command += ["--steps", str(steps + 1_000)]
@@ -286,21 +289,21 @@ def test_a_training_keeps_a_better_actor_that_is_there(trained: Path, tmp_path: 
     before = out.read_bytes()
     state = tmp_path / "state"
     shutil.copytree(trained / "state", state)
-    longer = learner.Settings(**{**vars(TINY), "steps": TINY.steps + 100})
+    longer = Settings(**{**vars(TINY), "steps": TINY.steps + 100})
     train.train(longer, out, state, resume=True)
     assert out.read_bytes() == before
-    train.train(learner.Settings(**{**vars(TINY), "steps": 100}), out, tmp_path / "fresh")
+    train.train(Settings(**{**vars(TINY), "steps": 100}), out, tmp_path / "fresh")
     assert out.read_bytes() == before
     with pytest.raises(DmaskError, match="holds a policy for cartpole-balance"):
-        train.train(learner.Settings(**{**vars(TINY), "env": "cartpole-swingup"}), out, tmp_path / "other")
+        train.train(Settings(**{**vars(TINY), "env": "cartpole-swingup"}), out, tmp_path / "other")
     out.unlink()
-    longest = learner.Settings(**{**vars(TINY), "steps": TINY.steps + 200})
+    longest = Settings(**{**vars(TINY), "steps": TINY.steps + 200})
     train.train(longest, out, state, resume=True)
     assert int(policies.read(out)[1]["steps"]) >= longest.steps
 
 
 def test_resuming_with_other_settings_or_nothing_is_refused(trained: Path, tmp_path: Path) -> None:
-    other = learner.Settings(**{**vars(TINY), "seed": 1})
+    other = Settings(**{**vars(TINY), "seed": 1})
     with pytest.raises(DmaskError, match="seed"):
         train.train(other, tmp_path / "x.safetensors", trained / "state", resume=True)
     with pytest.raises(DmaskError, match="leave out --resume"):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import distractor_data
-from distractor_data import meta, schema
+from distractor_data import schema
+from distractor_data.dataset import meta
 from masklam import data
 
 SPLITS = ("train", "test")

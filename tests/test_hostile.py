@@ -14,7 +14,8 @@ import hostile
 import pytest
 from hostile import World, command
 
-from distractor_data import schema, storage
+from distractor_data import schema
+from distractor_data.dataset import storage
 
 Capture = pytest.CaptureFixture[str]
 

@@ -15,7 +15,8 @@ from hostile import World, command
 from test_hostile_tables import column
 
 import distractor_data
-from distractor_data import cache, dataset, schema, table
+from distractor_data import schema, sources
+from distractor_data.dataset import cache, rows
 from distractor_data.errors import DmaskError
 from masklam import data
 
@@ -37,7 +38,7 @@ def strangers(tmp_path: Path, made_once: Path) -> World:
 
 def black(world: World) -> None:
     """Other frames of the right shape, under checksums that fit."""
-    encoded = {"bytes": table.encode_image(np.zeros((16, 16, 3), np.uint8)), "path": None}
+    encoded = {"bytes": rows.encode_image(np.zeros((16, 16, 3), np.uint8)), "path": None}
     for shard in range(2):
         world.table(world.root / schema.data_file(shard), column(schema.IMAGE, lambda old: [encoded] * len(old)))
 
@@ -180,7 +181,7 @@ def test_names_of_nothing(name: str, world: World, capfd: Capture, monkeypatch: 
     for streaming in (False, True):
         hostile.refused(capfd, world.folder, lambda: distractor_data.load(name, streaming=streaming))  # noqa: B023
     with pytest.raises(DmaskError):
-        dataset.locate(name)
+        sources.locate(name)
 
 
 def test_the_hub_offline(world: World, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

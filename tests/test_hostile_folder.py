@@ -15,9 +15,11 @@ import small_dataset
 from hub_server import HubServer
 from strangers import PART, RECORD, SHARD, SUMS, lay, state
 
-from distractor_data import hub as toolkit
-from distractor_data import schema, storage
-from distractor_data.meta import verify_all
+from distractor_data import publish as toolkit
+from distractor_data import schema
+from distractor_data.dataset import storage
+from distractor_data.dataset.meta import verify_all
+from distractor_data.pull import pull
 
 
 def link(path: str) -> Callable[[Path], None]:
@@ -134,7 +136,7 @@ def test_what_changes_between_the_check_and_the_sending_is_not_published(
 
 def other_masks(folder: Path) -> None:
     """Masks of a model's own, as `dmask mask` writes them."""
-    from distractor_data import meta
+    from distractor_data.dataset import meta
 
     root = folder / PART
     table = storage.read_frames(root, 0)
@@ -174,7 +176,7 @@ def test_what_lies_only_here_is_named_and_kept_unless_overwriting_is_meant(
     assert said in line
     assert "--overwrite" in line
     assert state(mine) == before
-    toolkit.pull("org/name", mine, overwrite=True)
+    pull("org/name", mine, overwrite=True)
     assert shown(mine) == shown(one)
     assert verify_all(mine) == {PART: 4}
 
@@ -184,13 +186,13 @@ def test_a_newer_commit_replaces_what_was_pulled_and_not_what_was_written(
 ) -> None:
     source, back = shutil.copytree(one, tmp_path / "source"), tmp_path / "back"
     toolkit.push(source, "org/name")
-    toolkit.pull("org/name", back)
+    pull("org/name", back)
     origin = json.loads((back / PART / ".origin.json").read_text())
     assert origin["repository"] == "org/name"
     other_masks(source)
     small_dataset.write(source, "cheetah-run")
     toolkit.push(source, "org/name")
-    toolkit.pull("org/name", back)
+    pull("org/name", back)
     assert storage.read_json(back / RECORD)["mask"] == {"source": "sam2"}
     assert (back / "README.md").read_bytes() == hub.files("org/name")["README.md"]
     assert json.loads((back / PART / ".origin.json").read_text())["revision"] != origin["revision"]
@@ -200,7 +202,7 @@ def test_a_newer_commit_replaces_what_was_pulled_and_not_what_was_written(
     (back / "README.md").write_text(card)
     small_dataset.write(source, "hopper-hop")
     toolkit.push(source, "org/name")
-    toolkit.pull("org/name", back)
+    pull("org/name", back)
     card = (back / "README.md").read_text()
     assert mine in card
     assert "hopper-hop" in card
@@ -213,7 +215,7 @@ def test_a_commit_that_is_gone_from_the_repository_is_no_hindrance(
     storage.write_json(mine / PART / ".origin.json", {"repository": "org/name", "revision": "0" * 40})
     good = (mine / SHARD).read_bytes()
     (mine / SHARD).unlink()
-    toolkit.pull("org/name", mine)
+    pull("org/name", mine)
     assert (mine / SHARD).read_bytes() == good
     storage.write_json(mine / PART / ".origin.json", {"repository": "org/name", "revision": "../x"})
     assert ".origin.json" in refusal("pull", "org/name", str(mine))

@@ -17,7 +17,8 @@ import pytest
 from hostile import World
 from small_dataset import PER_SHARD, SIZE, STEPS
 
-from distractor_data import schema, table
+from distractor_data import schema
+from distractor_data.dataset import rows
 
 ROWS = PER_SHARD * STEPS
 MEGABYTE = 1 << 20
@@ -50,7 +51,7 @@ def png(height: int, width: int, bits: int = 8) -> bytes:
 
 def webp(height: int, width: int) -> bytes:
     """The lossless WebP of one black pixel, said to be larger."""
-    content = bytearray(table.encode_image(np.zeros((1, 1, 3), np.uint8)))
+    content = bytearray(rows.encode_image(np.zeros((1, 1, 3), np.uint8)))
     content[21:25] = ((width - 1) | (height - 1) << 14).to_bytes(4, "little")
     return bytes(content)
 

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import distractor_data
-from distractor_data import schema, storage
+from distractor_data import schema
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from masklam import data
 

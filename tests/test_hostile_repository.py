@@ -11,7 +11,8 @@ import pytest
 from hub_server import HubServer
 from strangers import INFO, PART, RECORD, SHARD, SUMS, Files, Stated, lay, state
 
-from distractor_data import schema, storage
+from distractor_data import schema
+from distractor_data.dataset import storage
 
 
 def record(change: Callable[[Any], Any], path: str) -> Callable[[Files, Stated], None]:

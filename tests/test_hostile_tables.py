@@ -14,7 +14,8 @@ from hostile import World
 from PIL import Image
 from small_dataset import ACTION, PER_SHARD, SIZE, STEPS
 
-from distractor_data import schema, table
+from distractor_data import schema
+from distractor_data.dataset import rows
 
 ROWS = PER_SHARD * STEPS
 Change = Callable[[pa.Table], pa.Table]
@@ -59,7 +60,7 @@ def no_bytes(column: pa.ChunkedArray) -> pa.Array:
 
 
 def broken_pixels() -> dict:
-    content = bytearray(table.encode_mask(np.ones((SIZE, SIZE), bool)))
+    content = bytearray(rows.encode_mask(np.ones((SIZE, SIZE), bool)))
     content[45:60] = bytes(15)
     return blob(bytes(content))
 

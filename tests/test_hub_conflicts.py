@@ -10,9 +10,9 @@ import small_dataset
 from hub_server import HubServer
 from huggingface_hub import DatasetCard
 
-from distractor_data import hub as toolkit
-from distractor_data import repository
+from distractor_data import publish as toolkit
 from distractor_data.errors import DmaskError
+from distractor_data.hub import repository
 from tests.test_hub_push import start_cli, whole, without_card
 
 

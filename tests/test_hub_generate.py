@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer
 
-from distractor_data import hub as toolkit
-from distractor_data import schema, storage
+from distractor_data import publish as toolkit
+from distractor_data import schema
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
 from distractor_data.masks.annotate import Settings

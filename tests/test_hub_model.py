@@ -14,9 +14,9 @@ import torch
 from hub_server import HubServer
 from huggingface_hub import HfApi, ModelCard, constants
 
-from distractor_data import hub as toolkit
+from distractor_data import publish as toolkit
 from distractor_data.errors import DmaskError
-from distractor_data.repository import CARD
+from distractor_data.hub.repository import CARD
 from masklam import card, publish, report, train
 from masklam.models import Model
 from masklam.run import CONFIG, WEIGHTS, Run

@@ -15,9 +15,10 @@ from hub_server import HubServer
 from huggingface_hub import DatasetCard, HfApi
 
 import distractor_data
-from distractor_data import hub as toolkit
+from distractor_data import publish as toolkit
 from distractor_data import schema
 from distractor_data.errors import DmaskError
+from distractor_data.pull import pull
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def files_of(directory: Path) -> dict[str, bytes]:
 
 
 def test_what_was_pushed_comes_back_byte_for_byte(hub: HubServer, published: str, tmp_path: Path) -> None:
-    counts = toolkit.pull(published, tmp_path / "back")
+    counts = pull(published, tmp_path / "back")
     assert files_of(tmp_path / "back") == hub.files(published)
     assert counts == {
         "cheetah-run/test": 2,
@@ -49,7 +50,7 @@ def test_what_was_pushed_comes_back_byte_for_byte(hub: HubServer, published: str
 
 
 def test_only_what_is_asked_for_is_fetched(hub: HubServer, published: str, tmp_path: Path) -> None:
-    assert toolkit.pull(published, tmp_path / "back", env="walker", split="test") == {"walker-run/test": 2}
+    assert pull(published, tmp_path / "back", env="walker", split="test") == {"walker-run/test": 2}
     fetched = {line.split("/resolve/")[1].split("/", 1)[1] for line in hub.log if line.startswith("GET /datasets/")}
     assert fetched
     assert all(path == "README.md" or path.startswith("walker-run/test/") for path in fetched)
@@ -59,29 +60,29 @@ def test_only_what_is_asked_for_is_fetched(hub: HubServer, published: str, tmp_p
 
 
 def test_what_is_there_is_not_fetched_again(hub: HubServer, published: str, tmp_path: Path) -> None:
-    toolkit.pull(published, tmp_path / "back")
+    pull(published, tmp_path / "back")
     hub.log.clear()
-    toolkit.pull(published, tmp_path / "back")
+    pull(published, tmp_path / "back")
     assert not [line for line in hub.log if line.startswith("GET") and line.endswith(".parquet")]
 
 
 def test_a_tag_gives_what_it_named(hub: HubServer, published: str, folder: Path, tmp_path: Path) -> None:
     small_dataset.write(folder, "walker-run", shards=3)
     toolkit.push(folder, published)
-    toolkit.pull(published, tmp_path / "old", env="walker", split="train", revision="v1")
-    toolkit.pull(published, tmp_path / "new", env="walker", split="train")
+    pull(published, tmp_path / "old", env="walker", split="train", revision="v1")
+    pull(published, tmp_path / "new", env="walker", split="train")
     assert len(distractor_data.load(tmp_path / "old", "walker")) == 4
     assert len(distractor_data.load(tmp_path / "new", "walker")) == 6
 
 
 def test_a_broken_pull_goes_on(hub: HubServer, published: str, tmp_path: Path, impatient: list[float]) -> None:
-    toolkit.pull(published, tmp_path / "unbroken")
+    pull(published, tmp_path / "unbroken")
     requests = hub.requests
     hub.log.clear()
     for start in range(10, 10 * requests, 10):
         hub.down_from(start)
         try:
-            toolkit.pull(published, tmp_path / "back")
+            pull(published, tmp_path / "back")
             break
         except DmaskError as error:
             assert "run the same command again" in str(error)  # noqa: PT017
@@ -96,9 +97,9 @@ def test_a_damaged_pull_is_found_and_mended(hub: HubServer, published: str, tmp_
     oid = HfApi().get_paths_info(published, shard, repo_type="dataset")[0].lfs.sha256
     hub.store(oid, bytes([good[0] ^ 1]) + good[1:])
     with pytest.raises(DmaskError, match=r"file-001\.parquet has changed"):
-        toolkit.pull(published, tmp_path / "back")
+        pull(published, tmp_path / "back")
     hub.store(oid, good)
-    toolkit.pull(published, tmp_path / "back")
+    pull(published, tmp_path / "back")
     assert files_of(tmp_path / "back") == hub.files(published)
 
 
@@ -117,7 +118,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     HfApi().create_repo("org/model")
     with pytest.raises(DmaskError, match=said) as caught:
-        toolkit.pull(name, tmp_path / "back", **options)
+        pull(name, tmp_path / "back", **options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "back").exists()
 
@@ -126,7 +127,7 @@ def test_other_data_is_not_overwritten(hub: HubServer, published: str, tmp_path:
     small_dataset.write(tmp_path / "mine", "walker-run", seed=7)
     before = files_of(tmp_path / "mine")
     with pytest.raises(DmaskError, match="holds other data: seed"):
-        toolkit.pull(published, tmp_path / "mine")
+        pull(published, tmp_path / "mine")
     assert files_of(tmp_path / "mine") == before
 
 

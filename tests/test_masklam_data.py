@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from distractor_data import schema, storage
+from distractor_data import schema
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption, corrupt
 from masklam import data

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import distractor_data
-from distractor_data import envs, meta, schema, storage
+from distractor_data import envs, schema
+from distractor_data.dataset import meta, storage
 from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
 from distractor_data.spec import Spec

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from distractor_data import storage
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from masklam import plots, study, table
 from masklam.settings import Settings

@@ -6,7 +6,8 @@ import pytest
 import small_dataset
 import torch
 
-from distractor_data import schema, storage
+from distractor_data import schema
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from masklam import data, objectives, publish, stages, train
 from masklam.methods import METHODS

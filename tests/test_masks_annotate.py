@@ -18,12 +18,13 @@ pytest.importorskip("sam2")
 
 from PIL import Image
 
-from distractor_data import dataset, meta, parts, schema, storage
+from distractor_data import schema, sources
+from distractor_data.dataset import meta, parts, storage
+from distractor_data.episode import Episode
 from distractor_data.errors import DmaskError
 from distractor_data.masks import annotate, quality, rewrite
 from distractor_data.masks.annotate import Settings, mask_dataset
 from distractor_data.masks.corrupt import Corruption, corrupt_dataset
-from distractor_data.rollout import Episode
 from distractor_data.spec import Spec
 
 ENV, FRAME, STEPS = "walker-run", 32, 7
@@ -105,7 +106,7 @@ def test_both_masks_round_trip(masked):
 def test_records_and_report(masked):
     directory, report = masked
     root = schema.root(directory, ENV, "train")
-    for loaded, row in zip(dataset.load(directory), storage.read_episodes(root).to_pylist(), strict=True):
+    for loaded, row in zip(sources.load(directory), storage.read_episodes(root).to_pylist(), strict=True):
         expected = quality.measure(loaded.mask, loaded.mask_sim).record()
         assert {key: row[key] for key in expected} == expected
         assert row["seed"] == row["episode_index"]
@@ -124,7 +125,7 @@ def test_records_and_report(masked):
 
 
 def test_frames_before_the_object_is_seen_have_empty_masks(masked):
-    episodes = dataset.load(masked[0])
+    episodes = sources.load(masked[0])
     assert not episodes[2].mask[:2].any()
     assert not episodes[3].mask.any()
 
@@ -135,7 +136,7 @@ def test_masks_are_those_of_the_tracker(masked, settings):
 
     frames, box = episode(0).image, (8.0, 5.0, 19.0, 14.0)
     (track,) = annotate.tracker_for(settings, "cpu").track([Video(0, frames, Prompt(box=box))])
-    np.testing.assert_array_equal(dataset.load(masked[0])[0].mask, track.masks)
+    np.testing.assert_array_equal(sources.load(masked[0])[0].mask, track.masks)
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -176,7 +177,7 @@ def test_other_settings_need_overwrite(masked, settings, tmp_path):
     assert files(directory) == before  # nothing to do
     mask_dataset(directory, motion, overwrite=True)
     assert meta.read_record(schema.root(directory, ENV, "train"))["mask"]["prompt"] == "box=4,4,20,20"
-    np.testing.assert_array_equal(dataset.load(directory)[1].mask_sim, episode(1).mask)
+    np.testing.assert_array_equal(sources.load(directory)[1].mask_sim, episode(1).mask)
 
 
 def test_report_only_measures_again(masked, tmp_path):
@@ -231,8 +232,8 @@ def test_what_fails_while_a_dataset_is_being_made_is_told(settings, tmp_path):
     outside = replace(settings, prompt="box=0,0,99,9")
     with pytest.raises(DmaskError, match="lies outside"), annotate.masking(root, annotate.prepare(outside)) as add:
         add()
-    assert dataset.load(tmp_path / "dataset")[0].mask_sim is None
-    np.testing.assert_array_equal(dataset.load(tmp_path / "dataset")[0].mask, episode(0).mask)
+    assert sources.load(tmp_path / "dataset")[0].mask_sim is None
+    np.testing.assert_array_equal(sources.load(tmp_path / "dataset")[0].mask, episode(0).mask)
 
 
 def test_reprompt_begins_anew(settings, tmp_path):
@@ -243,7 +244,7 @@ def test_reprompt_begins_anew(settings, tmp_path):
 
     frames, box = episode(0).image[3:6], (8.0, 8.0, 19.0, 17.0)
     (track,) = annotate.tracker_for(settings, "cpu").track([Video(0, frames, Prompt(box=box))])
-    np.testing.assert_array_equal(dataset.load(tmp_path / "dataset")[0].mask[3:6], track.masks)
+    np.testing.assert_array_equal(sources.load(tmp_path / "dataset")[0].mask[3:6], track.masks)
 
 
 def test_corrupt_copy(masked, tmp_path):
@@ -253,7 +254,7 @@ def test_corrupt_copy(masked, tmp_path):
     how = Corruption(dilate=1, flip=0.01, seed=3)
     (report,) = corrupt_dataset(source, tmp_path / "copy", how)
     assert files(source) == before
-    for ours, truth in zip(dataset.load(tmp_path / "copy"), dataset.load(source), strict=True):
+    for ours, truth in zip(sources.load(tmp_path / "copy"), sources.load(source), strict=True):
         np.testing.assert_array_equal(ours.mask_sim, truth.mask)
         np.testing.assert_array_equal(ours.image, truth.image)
         assert ours.info["iou"] == quality.iou(ours.mask, truth.mask).mean()
@@ -332,7 +333,7 @@ def test_masks_on_a_part_of_the_shards_are_not_trained_on(settings, tmp_path, mo
         f"go on with `dmask mask {tmp_path / 'dataset'} --env walker-run --split train --model sam2.1_hiera_tiny.pt"
     )
     for reads in (
-        lambda: dataset.load(tmp_path / "dataset"),
+        lambda: sources.load(tmp_path / "dataset"),
         lambda: data.load(str(tmp_path / "dataset"), ENV, mask_column=schema.MASK, cache=tmp_path / "cache"),
         lambda: corrupt_dataset(tmp_path / "dataset", tmp_path / "copy", Corruption(dilate=1)),
     ):
@@ -341,7 +342,7 @@ def test_masks_on_a_part_of_the_shards_are_not_trained_on(settings, tmp_path, mo
     assert not (tmp_path / "cache").exists()
     assert not (tmp_path / "copy").exists()
     mask_dataset(tmp_path / "dataset", settings)
-    assert len(dataset.load(tmp_path / "dataset")) == 4
+    assert len(sources.load(tmp_path / "dataset")) == 4
 
 
 def test_a_split_whose_shards_are_to_have_a_models_masks_gets_no_others(settings, tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ pytest.importorskip("sam2")
 import sam2_weights
 from damage import SPEC, contents, flip, pages, root_of, small
 
-from distractor_data import meta, repair, schema
+from distractor_data import repair, schema
+from distractor_data.dataset import meta
 from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
 from distractor_data.masks import annotate, corrupt

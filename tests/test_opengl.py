@@ -58,7 +58,7 @@ def modules() -> list[str]:
 
 def test_whatever_is_imported_first_can_draw():
     names = modules()
-    assert {"distractor_data.envs.upstream", "distractor_data.policies.batch", "masklam.train"} <= set(names)
+    assert {"distractor_data.envs.upstream", "distractor_data.policies.training.batch", "masklam.train"} <= set(names)
     done = bare.run(sys.executable, "-c", DRAW_AFTER, *names)
     assert done.stdout.strip() == "", done.stdout + done.stderr
 

@@ -16,7 +16,8 @@ from damage import SPEC, contents, root_of, small
 from hub_server import HubServer
 from PIL import Image
 
-from distractor_data import dataset, meta, schema, storage
+from distractor_data import schema, sources
+from distractor_data.dataset import meta, read, storage
 from distractor_data.errors import DmaskError
 from distractor_data.generate import STAGING, generate
 from distractor_data.spec import Spec
@@ -189,8 +190,8 @@ def test_broken_off_the_old_data_is_whole_and_the_same_command_goes_on(
     stopped(NEW, data, 2)
     assert contents(root_of(data)) == both[0]
     meta.verify_all(data)
-    assert len(dataset.load(data, SPEC.env)) == 3
-    assert dataset.configs(data) == {SPEC.env: ["train"]}
+    assert len(sources.load(data, SPEC.env)) == 3
+    assert read.configs(data) == {SPEC.env: ["train"]}
     made: list[bool] = []
     generate(NEW, data, overwrite=True, on_episode=lambda frames, new: made.append(new))
     assert sum(made) == 1

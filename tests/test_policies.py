@@ -98,7 +98,7 @@ def test_generate_takes_the_expert_by_default(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     import pyarrow.parquet as pq
 
-    from distractor_data import meta
+    from distractor_data.dataset import meta
 
     record = meta.read_record(tmp_path / "d" / "walker-run" / "train")
     shipped = policies.read(policies.weights_file("expert", "walker-run"))[1]

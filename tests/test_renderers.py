@@ -8,7 +8,8 @@ from pathlib import Path
 import bare
 import pytest
 
-from distractor_data import envs, meta, schema, storage
+from distractor_data import envs, schema
+from distractor_data.dataset import meta, storage
 from distractor_data.generate import generate
 from distractor_data.spec import Spec
 

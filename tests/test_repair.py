@@ -21,21 +21,15 @@ from hub_server import HubServer
 from safetensors.numpy import save_file
 
 from distractor_data import (
-    fetch,
-    meta,
-    parts,
-    policies,
-    repair,
-    rollout,
-    schema,
-    storage,
-)
-from distractor_data import (
     generate as generation,
 )
+from distractor_data import policies, repair, rollout, schema
+from distractor_data.dataset import meta, parts, storage
+from distractor_data.episode import Episode
 from distractor_data.errors import DmaskError
 from distractor_data.generate import generate
-from distractor_data.hub import push
+from distractor_data.hub import fetch
+from distractor_data.publish import push
 from distractor_data.pull import pull
 from distractor_data.remake import Given
 from distractor_data.spec import Spec
@@ -72,7 +66,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
     real = rollout.rollout
 
-    def counted(spec: Spec, episode: int) -> rollout.Episode:
+    def counted(spec: Spec, episode: int) -> Episode:
         numbers.append(episode)
         return real(spec, episode)
 

@@ -8,8 +8,8 @@ import pytest
 
 from distractor_data import terminal
 from distractor_data.errors import DmaskError, plain, run_cli
+from distractor_data.hub.repository import Push
 from distractor_data.masks.annotate import Report
-from distractor_data.repository import Push
 
 EVIL = "x\x1b[2J\x1b]0;title\x07\r\n\u202e\u2028[red]y[/red][/]:warning:"
 SHOWN = "[red]y[/red][/]:warning:"

@@ -7,7 +7,7 @@ import colorsys
 import cv2
 import numpy as np
 
-from distractor_data.envs.backgrounds import Backgrounds
+from distractor_data.envs.videos import Backgrounds
 
 COUNTS = {"train": 60, "test": 30}  # as many as DAVIS 2017 has
 LENGTH = 60  # frames

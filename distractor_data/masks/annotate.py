@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from distractor_data import engines, meta, schema, storage
+from distractor_data import engines, schema
+from distractor_data.dataset import meta, storage
 from distractor_data.device import PRECISIONS, pick_device, uses_bf16
 from distractor_data.errors import DmaskError
 from distractor_data.generate import write_card

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import dataset, meta, schema, storage, untrusted
+from distractor_data import schema, untrusted
+from distractor_data.dataset import meta, read, storage
 from distractor_data.errors import DmaskError
 from distractor_data.generate import write_card
+from distractor_data.hub.repository import CARD
 from distractor_data.masks import rewrite
 from distractor_data.masks.annotate import OnFrames
 from distractor_data.masks.report import Report, report
-from distractor_data.repository import CARD
 from distractor_data.spec import SPLITS
 
 
@@ -108,7 +109,7 @@ def corrupt_dataset(
 def _record(root: Path, target: Path, how: Corruption) -> dict[str, Any]:
     """The record of the copy. Raises `DmaskError` where `root` is not whole or `target` holds something else."""
     rewrite.check(root)
-    dataset.refuse_half_masked(root)
+    read.refuse_half_masked(root)
     if target.exists():
         untrusted.plain(target)
     record = meta.read_record(root)

@@ -81,7 +81,7 @@ def histogram(values: Mapping[str, Sequence[float]], path: Path, title: str) -> 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from distractor_data.storage import atomic_write
+    from distractor_data.dataset.storage import atomic_write
 
     figure, axes = plt.subplots(1, len(values), figsize=(4 * len(values), 3), squeeze=False, layout="constrained")
     for axis, (name, numbers) in zip(axes[0], values.items(), strict=True):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distractor_data import meta, schema, storage
+from distractor_data import schema
+from distractor_data.dataset import meta, storage
 from distractor_data.masks import quality
 
 

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from distractor_data import dataset, meta, schema, storage, untrusted
+from distractor_data import schema, untrusted
+from distractor_data.dataset import meta, read, storage
+from distractor_data.dataset.rows import column_stats, encode_mask, spread
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.masks import quality
 from distractor_data.spec import full_name
-from distractor_data.table import column_stats, encode_mask, spread
 
 _SOURCE = b"dmask.mask"  # key in the metadata of a shard's episode records: what its masks come from
 
 
 def roots(directory: str | Path, env: str | None, split: str | None) -> list[Path]:
     """The configs and splits that `env` and `split` pick, all of them by default. Raises `DmaskError` for none."""
-    found = dataset.configs(directory)
+    found = read.configs(directory)
     if not found:
         raise DmaskError(f"{directory} holds no dataset; give the folder that `dmask generate` wrote")
     config = full_name(env) if env else None

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import folders, storage, untrusted
+from distractor_data import untrusted
+from distractor_data.dataset import folders, storage
+from distractor_data.dataset.rows import encode_mask
 from distractor_data.device import pick_device
 from distractor_data.errors import DmaskError
 from distractor_data.masks import prompts, quality
 from distractor_data.masks.annotate import OnFrames, Settings, tracker_for
-from distractor_data.report import overlay
-from distractor_data.table import encode_mask
+from distractor_data.media import overlay
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MASKS, OVERLAY = "masks", "overlay.mp4"

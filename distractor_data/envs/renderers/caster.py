@@ -16,7 +16,9 @@ from distractor_data.envs.renderers.facets import divide
 from distractor_data.envs.renderers.light import constant_lights
 from distractor_data.envs.renderers.paint import draw_mirrored, draw_opaque, draw_transparent, resolve
 from distractor_data.envs.renderers.plane import read_patterns
-from distractor_data.envs.renderers.records import (
+from distractor_data.envs.renderers.scene import Source, half_height, source, update
+from distractor_data.envs.renderers.skybox import RADIUS, draw_skybox, skybox_texture, upload
+from distractor_data.envs.renderers.structs import (
     BOX,
     DIRECT,
     FRAME,
@@ -31,8 +33,6 @@ from distractor_data.envs.renderers.records import (
     Buffers,
     Tables,
 )
-from distractor_data.envs.renderers.scene import Source, half_height, source, update
-from distractor_data.envs.renderers.skybox import RADIUS, draw_skybox, skybox_texture, upload
 from distractor_data.envs.renderers.visible import CENTRE, cast, cast_mirrored, empty_buffers
 
 _MAX_GEOMS = 4000

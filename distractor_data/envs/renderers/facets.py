@@ -14,7 +14,8 @@ import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import cos_sin
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.records import (
+from distractor_data.envs.renderers.shapes import direction
+from distractor_data.envs.renderers.structs import (
     BOX,
     CAPSULE,
     CYLINDER,
@@ -26,7 +27,6 @@ from distractor_data.envs.renderers.records import (
     SPHERE,
     Record,
 )
-from distractor_data.envs.renderers.shapes import direction
 
 Point = tuple[float, float, float]
 Corners = tuple[Point, Point, Point]

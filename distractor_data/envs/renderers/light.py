@@ -14,7 +14,8 @@ import numpy as np
 from distractor_data.envs.renderers.arithmetic import cos_sin, power, tangent
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.facets import normal, position
-from distractor_data.envs.renderers.records import (
+from distractor_data.envs.renderers.shapes import enter
+from distractor_data.envs.renderers.structs import (
     AMBIENT,
     DIFFUSE,
     ELLIPSOID,
@@ -29,7 +30,6 @@ from distractor_data.envs.renderers.records import (
     Record,
     Tables,
 )
-from distractor_data.envs.renderers.shapes import enter
 
 _SHADOW_ANGLE = 160.0  # degrees; the widest that a spot light's shadow map sees (render_gl3.c)
 _RADIANS = 3.141592653589793 / 180

@@ -9,7 +9,8 @@ from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.facets import Triangle, corners, triangle_under, weights
 from distractor_data.envs.renderers.light import in_shadow, light_vertex
 from distractor_data.envs.renderers.plane import plane_texture
-from distractor_data.envs.renderers.records import (
+from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
+from distractor_data.envs.renderers.structs import (
     DIRECT,
     EYE,
     MAX_LAYERS,
@@ -21,7 +22,6 @@ from distractor_data.envs.renderers.records import (
     Record,
     Tables,
 )
-from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
 from distractor_data.envs.renderers.visible import PLACES_X, PLACES_Y, before_skybox
 
 Colour = tuple[int, int, int]  # bytes

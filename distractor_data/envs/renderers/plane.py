@@ -6,8 +6,8 @@ import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.records import EYE, PATTERN, Record, Tables
 from distractor_data.envs.renderers.shapes import direction
+from distractor_data.envs.renderers.structs import EYE, PATTERN, Record, Tables
 from distractor_data.envs.renderers.texture import Texture, choose_level, concatenate, empty_texture, fill, repeated
 
 _FARTHEST = 1e9  # repeats of a texture; beyond, at rays along the plane, there is no telling where in it

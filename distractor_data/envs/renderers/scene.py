@@ -14,7 +14,7 @@ import numpy as np
 from distractor_data.envs.renderers.arithmetic import dot, tangent
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.light import turn_map
-from distractor_data.envs.renderers.records import (
+from distractor_data.envs.renderers.structs import (
     AHEAD,
     CAPSULE,
     CYLINDER,

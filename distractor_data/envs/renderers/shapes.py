@@ -8,17 +8,7 @@ import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import dot
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.records import (
-    AHEAD,
-    CAPSULE,
-    CYLINDER,
-    ELLIPSOID,
-    EYE,
-    PLANE,
-    RIGHT,
-    UP,
-    Record,
-)
+from distractor_data.envs.renderers.structs import AHEAD, CAPSULE, CYLINDER, ELLIPSOID, EYE, PLANE, RIGHT, UP, Record
 
 MISS = np.inf
 _PARALLEL = 1e-12

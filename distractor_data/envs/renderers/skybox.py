@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.records import DIRECT, NOTHING, RIGHT, UP, Buffers, Record
 from distractor_data.envs.renderers.shapes import direction
+from distractor_data.envs.renderers.structs import DIRECT, NOTHING, RIGHT, UP, Buffers, Record
 from distractor_data.envs.renderers.texture import Texture, bilinear, choose_level, empty_texture, fill
 
 FACES = 6

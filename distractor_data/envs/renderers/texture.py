@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
-from distractor_data.envs.renderers.records import LEVEL, Record
+from distractor_data.envs.renderers.structs import LEVEL, Record
 
 
 class Texture(NamedTuple):

@@ -6,8 +6,8 @@ import numpy as np
 
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.facets import triangle_under
-from distractor_data.envs.renderers.records import DIRECT, MIRRORED, NOTHING, PLANE, Buffers, Record, Tables
 from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
+from distractor_data.envs.renderers.structs import DIRECT, MIRRORED, NOTHING, PLANE, Buffers, Record, Tables
 
 CENTRE = 4  # the fifth place of a pixel, after its four samples
 # llvmpipe's samples (lp_state_fs.c, `lp_sample_pos_4x`), and the centre; from a pixel's lower left corner.

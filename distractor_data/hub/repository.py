@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distractor_data import storage, untrusted
+from distractor_data import untrusted
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError, nearest
-from distractor_data.patience import hub_errors, patiently
+from distractor_data.hub.patience import hub_errors, patiently
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -295,7 +296,7 @@ def api_of(token: str | None = None) -> HfApi:
     return HfApi(token=token and sound(token))
 
 
-def read(file: Path) -> bytes:
+def read_content(file: Path) -> bytes:
     """A small regular file, read once, so that what is compared is what is sent."""
     with untrusted.opened(file) as source:
         return source.read()

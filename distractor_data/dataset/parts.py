@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from distractor_data import schema, storage, untrusted
-from distractor_data.rollout import Episode
-from distractor_data.table import frame_stats, frames_table
+from distractor_data import schema, untrusted
+from distractor_data.dataset import storage
+from distractor_data.dataset.rows import frame_stats, frames_table
+from distractor_data.episode import Episode
 
 
 def part_name(episode: int) -> str:

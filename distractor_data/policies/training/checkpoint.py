@@ -10,9 +10,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from distractor_data import storage
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
-from distractor_data.policies.learner import Learner, Settings
+from distractor_data.policies.training.learner import Learner
+from distractor_data.policies.training.settings import Settings
 
 _AVERAGE = "average."
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from distractor_data import schema
-from distractor_data.rollout import Episode
+from distractor_data.episode import Episode
 
 
 def encode_image(image: np.ndarray) -> bytes:

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from distractor_data import policies, storage
+from distractor_data import policies
+from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
-from distractor_data.policies import checkpoint
 from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns, steps_by
-from distractor_data.policies.learner import PPO, PPO_ENVS, PPO_RATES, UNUSED, Learner, Settings, Tensors
+from distractor_data.policies.training import checkpoint
+from distractor_data.policies.training.learner import Learner, Tensors
+from distractor_data.policies.training.settings import PPO, PPO_ENVS, PPO_RATES, UNUSED, Settings
 
 CHUNK = 2000  # control steps between two looks at the clock
 # Of the settings, those that a record's command names where they are not the default.

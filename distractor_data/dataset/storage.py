@@ -18,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distractor_data import schema, sums, untrusted
+from distractor_data import schema, untrusted
+from distractor_data.dataset import sums
+from distractor_data.dataset.sums import Sum, Sums
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Spec
-from distractor_data.sums import Sum, Sums
 from distractor_data.untrusted import images
 
 SHARD_FRAMES = 50_000  # about 300 MB at 64×64; LeRobot and the Hub want files of some hundred MB

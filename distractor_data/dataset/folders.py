@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from distractor_data import storage
+from distractor_data.dataset import storage
 
 
 def replace_folder(new: Path, folder: Path) -> None:

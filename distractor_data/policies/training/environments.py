@@ -10,10 +10,10 @@ import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
 from distractor_data.envs.suite import flatten
-from distractor_data.policies import batch
-from distractor_data.policies.curriculum import Curriculum, Helped
 from distractor_data.policies.evaluate import SELECTION, load_task, task_action
-from distractor_data.policies.learner import PPO_ENVS, Settings
+from distractor_data.policies.training import batch
+from distractor_data.policies.training.curriculum import Curriculum, Helped
+from distractor_data.policies.training.settings import PPO_ENVS, Settings
 
 
 class StateEnv(gym.Env):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distractor_data import storage
+from distractor_data.dataset import storage
 
 GAP = 2  # pixels between two cells
 CELL = 96  # a cell is at least that many pixels high

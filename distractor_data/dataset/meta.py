@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from distractor_data import policies, schema, storage, sums, untrusted
+from distractor_data import policies, schema, untrusted
+from distractor_data.dataset import storage, sums
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, Spec
 

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distractor_data import layout, schema, storage, sums, untrusted
+from distractor_data import schema, untrusted
+from distractor_data.dataset import layout, storage, sums
+from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError, nearest
-from distractor_data.repository import CARD, Repository, api_of, same, sha256
+from distractor_data.hub.repository import CARD, Repository, api_of, same, sha256
 from distractor_data.spec import Spec, full_name
-from distractor_data.sums import Sum
 from distractor_data.untrusted.values import BYTES, matching, record, text
 
 if TYPE_CHECKING:

@@ -12,32 +12,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distractor_data import dataset, layout, meta, schema, storage, untrusted
+from distractor_data import schema, untrusted
+from distractor_data.dataset import layout, meta, storage
+from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError
-from distractor_data.fetch import (
+from distractor_data.hub.fetch import (
     card_of,
     described,
     files_of,
     get,
-    prefix_of,
-    refuse_large,
     spec_of,
     stage,
     sums_of,
     unstage,
 )
-from distractor_data.patience import Busy, hub_errors
-from distractor_data.pull import pull
-from distractor_data.repository import CARD, Plan, Push, Repository, api_of, connect, read
+from distractor_data.hub.patience import Busy, hub_errors
+from distractor_data.hub.repository import CARD, Plan, Push, Repository, connect, read_content
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
-from distractor_data.sums import Sum
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
     from cards.dataset import Part
-
-__all__ = ["fetch", "publisher", "pull", "push", "stream"]
 
 PACE = 120.0  # seconds between two pushes of a run: all runs of a user have 128 commits an hour
 
@@ -67,7 +63,7 @@ def push(
     found = _found(directory, name, only)
     files = {path: file for part in found for path, file in part_files(part).items()}
     sums = {path: sha for part in found for path, sha in _sums(part).items()}
-    contents = {path: file if path in sums else read(file) for path, file in files.items()}
+    contents = {path: file if path in sums else read_content(file) for path, file in files.items()}
     default = directory.resolve().name
     if dry_run:
         card = render(directory, found, name or default, _license(found, license))
@@ -242,59 +238,3 @@ def _go_on(repository: Repository, root: Path, spec: Spec) -> None:
         if room > 0:  # it will be filled up
             stage(repository, there, root, [schema.data_file(last)], sums)
             unstage(root, [schema.data_file(last)], sums)
-
-
-def fetch(name: str, env: str | None, split: str, revision: str | None = None) -> Path:
-    """Get one config and split into the Hub's cache, or what is in the cache when there is no connection.
-
-    `name` may carry the revision: `org/name@v1`; without `env` it is the default config. Returns the folder.
-    """
-    repository, root = _described(name, env, split, revision)
-    with hub_errors(name, "load"):
-        _snapshot(repository, layout.patterns(root.parent.name, split))
-    return root
-
-
-def stream(name: str, env: str | None, split: str, revision: str | None = None) -> tuple[Path, Callable[..., Path]]:
-    """Get only what describes a config and split; returns its folder, and what fetches a shard's frames.
-
-    The latter is called with the shard's number and, where it is not to stay in the Hub's cache, a folder.
-    """
-    repository, root = _described(name, env, split, revision)
-
-    def shard_file(shard: int, folder: Path | None = None) -> Path:
-        with hub_errors(name, "load"):
-            return repository.download(f"{prefix_of(root)}/{schema.data_file(shard)}", folder)
-
-    return root, shard_file
-
-
-def _described(name: str, env: str | None, split: str, revision: str | None) -> tuple[Repository, Path]:
-    """The repository at its commit, and the folder in the Hub's cache of a config and split, with its `meta/`."""
-    from huggingface_hub import get_cached_repo_tree
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError, RepositoryNotFoundError
-
-    name, _, after = name.partition("@")
-    repository = Repository(api_of(), name, revision=revision or after or None)
-    with hub_errors(name, "load"):
-        try:
-            folder = _snapshot(repository, [CARD])
-        except RepositoryNotFoundError:
-            repository.head()  # says so where it is a model's name, or nearly another's
-            raise
-        repository = repository.at(folder.name)
-        try:  # what `snapshot_download` listed
-            there = repository.listed(get_cached_repo_tree(name, repo_type="dataset", revision=folder.name))
-        except CachedRepoTreeNotFoundError:
-            there = repository.files()
-        config = dataset.pick(layout.parts(there), env, split, name)
-        refuse_large(repository, there, (path for path in there if path == CARD or layout.place(path)))
-        _snapshot(repository, layout.patterns(config, split, frames=False))
-    return repository, schema.root(folder, config, split)
-
-
-def _snapshot(repository: Repository, patterns: list[str]) -> Path:
-    got = repository.api.snapshot_download(
-        repository.name, repo_type="dataset", revision=repository.revision, allow_patterns=patterns
-    )
-    return Path(got)

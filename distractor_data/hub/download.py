@@ -1,0 +1,68 @@
+"""A dataset of the Hub in the Hub's own cache: one config and split, whole or shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from distractor_data import schema
+from distractor_data.dataset import layout, read
+from distractor_data.hub.fetch import prefix_of, refuse_large
+from distractor_data.hub.patience import hub_errors
+from distractor_data.hub.repository import CARD, Repository, api_of
+
+
+def fetch(name: str, env: str | None, split: str, revision: str | None = None) -> Path:
+    """Get one config and split into the Hub's cache, or what is in the cache when there is no connection.
+
+    `name` may carry the revision: `org/name@v1`; without `env` it is the default config. Returns the folder.
+    """
+    repository, root = _described(name, env, split, revision)
+    with hub_errors(name, "load"):
+        _snapshot(repository, layout.patterns(root.parent.name, split))
+    return root
+
+
+def stream(name: str, env: str | None, split: str, revision: str | None = None) -> tuple[Path, Callable[..., Path]]:
+    """Get only what describes a config and split; returns its folder, and what fetches a shard's frames.
+
+    The latter is called with the shard's number and, where it is not to stay in the Hub's cache, a folder.
+    """
+    repository, root = _described(name, env, split, revision)
+
+    def shard_file(shard: int, folder: Path | None = None) -> Path:
+        with hub_errors(name, "load"):
+            return repository.download(f"{prefix_of(root)}/{schema.data_file(shard)}", folder)
+
+    return root, shard_file
+
+
+def _described(name: str, env: str | None, split: str, revision: str | None) -> tuple[Repository, Path]:
+    """The repository at its commit, and the folder in the Hub's cache of a config and split, with its `meta/`."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, RepositoryNotFoundError
+
+    name, _, after = name.partition("@")
+    repository = Repository(api_of(), name, revision=revision or after or None)
+    with hub_errors(name, "load"):
+        try:
+            folder = _snapshot(repository, [CARD])
+        except RepositoryNotFoundError:
+            repository.head()  # says so where it is a model's name, or nearly another's
+            raise
+        repository = repository.at(folder.name)
+        try:  # what `snapshot_download` listed
+            there = repository.listed(get_cached_repo_tree(name, repo_type="dataset", revision=folder.name))
+        except CachedRepoTreeNotFoundError:
+            there = repository.files()
+        config = read.pick(layout.parts(there), env, split, name)
+        refuse_large(repository, there, (path for path in there if path == CARD or layout.place(path)))
+        _snapshot(repository, layout.patterns(config, split, frames=False))
+    return repository, schema.root(folder, config, split)
+
+
+def _snapshot(repository: Repository, patterns: list[str]) -> Path:
+    got = repository.api.snapshot_download(
+        repository.name, repo_type="dataset", revision=repository.revision, allow_patterns=patterns
+    )
+    return Path(got)
