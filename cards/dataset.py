@@ -13,7 +13,7 @@ from cards.template import fill, read_card, refuse_foreign
 from distractor_data import schema, untrusted
 from distractor_data.dataset import layout, read, storage
 from distractor_data.errors import DmaskError
-from distractor_data.hub.repository import CARD
+from distractor_data.schema import CARD
 from distractor_data.spec import SYNTHETIC, Spec
 
 if TYPE_CHECKING:

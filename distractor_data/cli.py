@@ -99,8 +99,9 @@ def generate(
     Interrupted, the same command goes on where it stopped.
     """
     from distractor_data import terminal
-    from distractor_data.generate import generate as run
     from distractor_data.masks.annotate import Settings, report
+    from distractor_data.pipeline import generate as run
+    from distractor_data.publish import Destination
 
     if workers < 0:
         raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
@@ -120,12 +121,9 @@ def generate(
         renderer=renderer.value,
     )
     settings = Settings(mask_model, mask_image_size) if masks == Masks.sam2 else None
-    if settings and push:
-        raise DmaskError("--masks sam2 and --push don't go together; generate first, then run `dmask push`")
-    with terminal.generation_progress(spec.env, episodes) as (on_episode, on_masked):
-        summary = run(
-            spec, out, workers or None, overwrite, on_episode, push, license, settings, on_masked, any_renderer
-        )
+    destination = Destination(push, license) if push else None
+    with terminal.generation_progress(spec.env, episodes) as on_event:
+        summary = run(spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event)
     terminal.print_summary(summary, spec, push or out)
     if settings:
         terminal.print_masks([report(summary.root)])

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import layout, meta, storage
 from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError
+from distractor_data.events import Event, OnEvent, Shard
 from distractor_data.hub.fetch import (
     card_of,
     described,
@@ -27,7 +30,8 @@ from distractor_data.hub.fetch import (
     unstage,
 )
 from distractor_data.hub.patience import Busy, hub_errors
-from distractor_data.hub.repository import CARD, Plan, Push, Repository, connect, read_content
+from distractor_data.hub.repository import Plan, Push, Repository, connect, read_content
+from distractor_data.schema import CARD
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
 
 if TYPE_CHECKING:
@@ -165,44 +169,52 @@ def _other_parts(now: Repository, there: dict[str, RepoFile], found: list[Part],
     return parts(folder)
 
 
-def publisher(
-    directory: str | Path, name: str, spec: Spec, license: str | None = None, fresh: bool = False
-) -> Callable[..., None]:
-    """For a run that pushes its shards as they get done: makes `directory` go on from what lies on the Hub.
+@dataclass(frozen=True)
+class Destination:
+    """The dataset repository to which a run pushes its shards as they get done."""
 
-    Returns what to call when shards are done: it pushes them and deletes their frames here, at most every `PACE`
-    seconds, and at the end with `last=True`. With `fresh` what lies on the Hub is replaced. Raises `DmaskError`
-    before anything is made, where the push could not succeed or the repository holds data of another spec.
-    """
-    if license is None and spec.backgrounds != SYNTHETIC:
-        raise DmaskError(
-            f"the licence follows that of the background videos ({spec.backgrounds}); give it with --license"
-        )
-    api, name = connect(name, name)
-    repository, root = Repository(api, name), schema.root(directory, spec.env, spec.split)
-    with hub_errors(name, "push to"):
-        repository.create()
-        if not fresh:
-            _go_on(repository.at(repository.head()), root, spec)
-    next_push = time.monotonic()
+    name: str
+    license: str | None = None
 
-    def publish(last: bool = False) -> None:
-        nonlocal next_push
-        shards = [number for number in storage.shards(root) if number not in storage.released(root)]
-        if not shards or (time.monotonic() < next_push and not last):
-            return
-        meta.refresh(root)
-        try:
-            push(directory, name, license=license, only=root)
-        except Busy as busy:  # the run goes on meanwhile; what it makes is kept here
-            if last:
-                raise
-            next_push = time.monotonic() + busy.seconds
-            return
-        storage.release(root, shards)
-        next_push = time.monotonic() + PACE
+    @contextmanager
+    def consume(self, home: Path, spec: Spec, fresh: bool, on_event: OnEvent) -> Iterator[Callable[[Event], None]]:
+        """Make `home` go on from what lies on the Hub; yields what to feed with the run's events.
 
-    return publish
+        When shards are done it pushes them and deletes their frames here, at most every `PACE` seconds, and at the
+        end. With `fresh` what lies on the Hub is replaced. Raises `DmaskError` before anything is made, where the
+        push could not succeed or the repository holds data of another spec.
+        """
+        if self.license is None and spec.backgrounds != SYNTHETIC:
+            raise DmaskError(
+                f"the licence follows that of the background videos ({spec.backgrounds}); give it with --license"
+            )
+        api, name = connect(self.name, self.name)
+        repository, root = Repository(api, name), schema.root(home, spec.env, spec.split)
+        with hub_errors(name, "push to"):
+            repository.create()
+            if not fresh:
+                _go_on(repository.at(repository.head()), root, spec)
+        next_push = time.monotonic()
+
+        def feed(event: Event | None) -> None:
+            nonlocal next_push
+            if event is not None and (not isinstance(event, Shard) or time.monotonic() < next_push):
+                return
+            shards = [number for number in storage.shards(root) if number not in storage.released(root)]
+            if not shards:
+                return
+            try:
+                push(home, name, license=self.license, only=root)
+            except Busy as busy:  # the run goes on meanwhile; what it makes is kept here
+                if event is None:
+                    raise
+                next_push = time.monotonic() + busy.seconds
+                return
+            storage.release(root, shards)
+            next_push = time.monotonic() + PACE
+
+        yield feed
+        feed(None)
 
 
 def _go_on(repository: Repository, root: Path, spec: Spec) -> None:

@@ -32,7 +32,8 @@ from distractor_data.hub.fetch import (
     whole,
 )
 from distractor_data.hub.patience import hub_errors
-from distractor_data.hub.repository import CARD, Repository, named, sha256
+from distractor_data.hub.repository import Repository, named, sha256
+from distractor_data.schema import CARD
 
 _ADVICE = "choose another folder, or replace it with --overwrite"
 

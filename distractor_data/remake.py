@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from distractor_data import engines, envs, policies, schema, untrusted
 from distractor_data.dataset import meta, parts, storage, sums
 from distractor_data.errors import DmaskError
-from distractor_data.generate import complete, make_episode, refuse_other_versions
+from distractor_data.generate import complete, make_episode
 from distractor_data.hub import fetch
 from distractor_data.hub.patience import hub_errors
 from distractor_data.hub.repository import Repository, api_of
@@ -69,7 +69,7 @@ class Split:
     def spec(self) -> Spec:
         """The recorded spec, its paths those given. Raises `DmaskError` where they, or the versions, are others."""
         there = Spec.from_json(self.record["spec"])
-        refuse_other_versions(self.root, self.record["versions"], "repair it with those")
+        meta.refuse_other_versions(self.root, self.record["versions"], "repair it with those")
         drawn, now = self.record["versions"].get("renderer", ""), envs.renderer(there.renderer)
         if drawn and now not in drawn.split("; "):
             raise DmaskError(f"{self.root} was drawn by {drawn}; here it is {now}, whose pixels may differ")

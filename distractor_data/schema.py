@@ -41,6 +41,7 @@ _SCALARS = {
     TASK: "int64",
 }
 
+CARD = "README.md"  # of the whole dataset, at its root
 INFO = "meta/info.json"
 STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"

@@ -22,14 +22,15 @@ from rich.table import Table
 from rich.text import Text
 
 from distractor_data.errors import DmaskError, plain
+from distractor_data.events import Event, Made, Masked, OnEvent
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from distractor_data.generate import Summary
     from distractor_data.hub.repository import Push
     from distractor_data.masks.annotate import Report
     from distractor_data.masks.quality import Quality
+    from distractor_data.pipeline import Summary
     from distractor_data.spec import Spec
 
 
@@ -71,26 +72,26 @@ def _bars() -> AbstractContextManager[Progress]:
 
 
 @contextmanager
-def generation_progress(
-    name: str, episodes: int
-) -> Iterator[tuple[Callable[[int, bool], None], Callable[[int, int], None]]]:
-    """A bar over episodes and, where a model tracks masks, one over its frames; yields what to call for each."""
+def generation_progress(name: str, episodes: int) -> Iterator[OnEvent]:
+    """A bar over episodes and, where a model tracks masks, one over its frames; yields what to tell of events."""
     with _bars() as progress:
         task = progress.add_task(plain(name), total=episodes, rate="", unit="episodes")
+        on_masked = _frame_bar(progress, "masks", visible=False)
         started, frames_made = time.perf_counter(), 0
 
-        def on_episode(frames: int, made: bool) -> None:
+        def on_event(event: Event) -> None:
             nonlocal frames_made
-            if not made:  # it was there already, and says nothing about the speed
-                progress.update(
-                    task, total=(progress.tasks[0].total or 0) - 1, description=plain(f"{name} (resumed)")
-                )
-                return
-            frames_made += frames
-            rate = frames_made / (time.perf_counter() - started)
-            progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
+            if isinstance(event, Masked):
+                on_masked(event.frames, event.total)
+            elif isinstance(event, Made) and event.anew:
+                frames_made += event.frames
+                rate = frames_made / (time.perf_counter() - started)
+                progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
+            elif isinstance(event, Made):  # it was there already, and says nothing about the speed
+                left = (progress.tasks[0].total or 0) - 1
+                progress.update(task, total=left, description=plain(f"{name} (resumed)"))
 
-        yield on_episode, _frame_bar(progress, "masks", visible=False)
+        yield on_event
 
 
 def print_summary(summary: Summary, spec: Spec, out: str | Path) -> None:

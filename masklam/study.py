@@ -190,14 +190,12 @@ def study(path: str | Path, jobs: int = 1, out: str | Path | None = None) -> str
 def make_datasets(plan: Study) -> None:
     """Generate what isn't there; a complete dataset is left as it is."""
     from distractor_data import terminal
-    from distractor_data.generate import generate
+    from distractor_data.pipeline import generate
 
     for folder, spec in plan.specs():
-        with terminal.generation_progress(f"{spec.env} {spec.difficulty} {spec.split}", spec.episodes) as (
-            on_episode,
-            _,
-        ):
-            generate(spec, folder, on_episode=on_episode)
+        name = f"{spec.env} {spec.difficulty} {spec.split}"
+        with terminal.generation_progress(name, spec.episodes) as on_event:
+            generate(spec, folder, on_event=on_event)
 
 
 def train_all(runs: list[Planned], jobs: int) -> list[str]:

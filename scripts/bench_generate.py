@@ -24,7 +24,7 @@ from rich.table import Table
 
 from distractor_data import engines
 from distractor_data.envs import make
-from distractor_data.generate import generate
+from distractor_data.pipeline import generate
 from distractor_data.spec import Spec
 from scripts.peer import alone, make_upstream, upstream_trace
 

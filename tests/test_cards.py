@@ -20,7 +20,7 @@ from cards.template import kept, stated_license
 from distractor_data import media, schema
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
-from distractor_data.generate import generate
+from distractor_data.pipeline import generate
 from distractor_data.spec import Spec
 from masklam import card as model_card
 from masklam.run import Run

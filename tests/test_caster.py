@@ -20,7 +20,7 @@ from distractor_data.envs import make, rendering, suite
 from distractor_data.envs.renderers.caster import VERSION, Caster, castable
 from distractor_data.envs.suite import SuiteEnv, flatten
 from distractor_data.errors import DmaskError
-from distractor_data.generate import generate
+from distractor_data.pipeline import generate
 from distractor_data.spec import Spec
 
 PAPERS = ["walker-run", "cheetah-run", "hopper-hop", "humanoid-walk"]

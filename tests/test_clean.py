@@ -13,8 +13,8 @@ import pytest
 from distractor_data import load, schema
 from distractor_data.dataset import meta, storage
 from distractor_data.episode import Episode
-from distractor_data.generate import generate
 from distractor_data.masks.corrupt import Corruption, corrupt_dataset
+from distractor_data.pipeline import generate
 from distractor_data.rollout import rollout
 from distractor_data.spec import Spec
 

@@ -18,7 +18,7 @@ import pytest
 from distractor_data import load, schema
 from distractor_data.dataset import meta, storage
 from distractor_data.errors import DmaskError
-from distractor_data.generate import generate
+from distractor_data.pipeline import generate
 from distractor_data.rollout import rollout
 from distractor_data.spec import Spec
 
@@ -53,7 +53,12 @@ def test_bytes_do_not_depend_on_the_number_of_workers(made, tmp_path):
 
 
 LONG = dataclasses.replace(SPEC, episodes=10)  # in shards of two: it is being written nearly all the time
-SMALL_SHARDS = "from distractor_data import cli; from distractor_data.dataset import storage; storage.episodes_per_shard = lambda spec: 2; cli.main()"
+SMALL_SHARDS = """
+from distractor_data import cli
+from distractor_data.dataset import storage
+storage.episodes_per_shard = lambda spec: 2
+cli.main()
+"""
 
 
 @pytest.fixture(scope="module")

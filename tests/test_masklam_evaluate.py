@@ -9,7 +9,7 @@ import distractor_data
 from distractor_data import envs, schema
 from distractor_data.dataset import meta, storage
 from distractor_data.errors import DmaskError
-from distractor_data.generate import generate
+from distractor_data.pipeline import generate
 from distractor_data.spec import Spec
 from masklam import data, evaluate, probe, probes, report, stages
 from masklam.models import FSQ, VQ, Model

@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
 from PIL import Image
+from watch import watch
 
 from distractor_data import schema, sources
 from distractor_data.dataset import meta, parts, storage
@@ -25,6 +26,7 @@ from distractor_data.errors import DmaskError
 from distractor_data.masks import annotate, quality, rewrite
 from distractor_data.masks.annotate import Settings, mask_dataset
 from distractor_data.masks.corrupt import Corruption, corrupt_dataset
+from distractor_data.masks.follow import masking
 from distractor_data.spec import Spec
 
 ENV, FRAME, STEPS = "walker-run", 32, 7
@@ -208,7 +210,7 @@ def test_a_process_for_each_device(masked, settings, tmp_path):
 def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):
     root = make(tmp_path / "dataset", shards=1)
     done: list[int] = []
-    with annotate.masking(root, annotate.prepare(settings), done.append) as add:
+    with masking(root, annotate.prepare(settings), done.append) as add:
         add()
         assert meta.read_record(root)["mask"]["complete"] is False
         for number in (2, 3):  # the second shard gets done while the first is tracked
@@ -218,7 +220,7 @@ def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):
     meta.refresh(root)
     assert meta.read_record(root)["mask"] == meta.read_record(schema.root(masked[0], ENV, "train"))["mask"]
     assert files(root) == files(schema.root(masked[0], ENV, "train"))
-    with annotate.masking(
+    with masking(
         root, annotate.prepare(settings), done.append
     ) as add:  # a second run has nothing to track, and counts all
         add()
@@ -230,7 +232,7 @@ def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):
 def test_what_fails_while_a_dataset_is_being_made_is_told(settings, tmp_path):
     root = make(tmp_path / "dataset", shards=1)
     outside = replace(settings, prompt="box=0,0,99,9")
-    with pytest.raises(DmaskError, match="lies outside"), annotate.masking(root, annotate.prepare(outside)) as add:
+    with pytest.raises(DmaskError, match="lies outside"), masking(root, annotate.prepare(outside)) as add:
         add()
     assert sources.load(tmp_path / "dataset")[0].mask_sim is None
     np.testing.assert_array_equal(sources.load(tmp_path / "dataset")[0].mask, episode(0).mask)
@@ -304,7 +306,7 @@ def test_the_thread_has_ended_when_the_run_that_it_masks_for_breaks_off(settings
     reading = threading.Event()
     masker = replace(annotate.prepare(settings), tracker=_Slow(reading))
     threads = threading.active_count()
-    with pytest.raises(error), annotate.masking(root, masker) as add:  # noqa: PT012
+    with pytest.raises(error), masking(root, masker) as add:  # noqa: PT012
         add()
         assert reading.wait(30)
         raise error("while the thread is at work")
@@ -348,7 +350,7 @@ def test_masks_on_a_part_of_the_shards_are_not_trained_on(settings, tmp_path, mo
 def test_a_split_whose_shards_are_to_have_a_models_masks_gets_no_others(settings, tmp_path, monkeypatch):
     from damage import SPEC, root_of, small
 
-    from distractor_data.generate import generate
+    from distractor_data.pipeline import generate
 
     small(monkeypatch)
     done: list[bool] = []
@@ -359,7 +361,7 @@ def test_a_split_whose_shards_are_to_have_a_models_masks_gets_no_others(settings
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(SPEC, tmp_path, on_episode=stop)
+        generate(SPEC, tmp_path, on_event=watch(stop))
     mask_dataset(tmp_path, settings)  # of the one shard that is there
     with pytest.raises(DmaskError, match="give --masks sam2 to go on"):
         generate(SPEC, tmp_path)

@@ -17,9 +17,9 @@ from damage import SPEC, contents, flip, pages, root_of, small
 from distractor_data import repair, schema
 from distractor_data.dataset import meta
 from distractor_data.errors import DmaskError
-from distractor_data.generate import generate
 from distractor_data.masks import annotate, corrupt
 from distractor_data.masks.annotate import Settings
+from distractor_data.pipeline import generate
 from distractor_data.remake import Given
 
 IMAGE, MASK = f"{schema.IMAGE}.bytes", f"{schema.MASK}.bytes"

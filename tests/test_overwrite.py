@@ -15,11 +15,13 @@ import pytest
 from damage import SPEC, contents, root_of, small
 from hub_server import HubServer
 from PIL import Image
+from watch import watch
 
 from distractor_data import schema, sources
 from distractor_data.dataset import meta, read, storage
 from distractor_data.errors import DmaskError
-from distractor_data.generate import STAGING, generate
+from distractor_data.pipeline import STAGING, generate
+from distractor_data.publish import Destination
 from distractor_data.spec import Spec
 from tests.test_backgrounds import write_frames
 
@@ -65,17 +67,19 @@ def masks(model: str) -> Any:
 
 def no_token(data: Path, hub: HubServer, patch: pytest.MonkeyPatch) -> None:
     patch.delenv("HF_TOKEN")
-    generate(NEW, data, overwrite=True, push="org/name")
+    generate(NEW, data, overwrite=True, push=Destination("org/name"))
 
 
 def no_license(data: Path, hub: HubServer, patch: pytest.MonkeyPatch) -> None:
     write_frames(data.parent / "videos" / "train" / "v")
-    generate(replace(NEW, backgrounds=str(data.parent / "videos")), data, overwrite=True, push="org/name")
+    generate(
+        replace(NEW, backgrounds=str(data.parent / "videos")), data, overwrite=True, push=Destination("org/name")
+    )
 
 
 def hub_down(data: Path, hub: HubServer, patch: pytest.MonkeyPatch) -> None:
     hub.down_from(1)
-    generate(NEW, data, overwrite=True, push="org/name")
+    generate(NEW, data, overwrite=True, push=Destination("org/name"))
 
 
 def unknown_model(data: Path, hub: HubServer, patch: pytest.MonkeyPatch) -> None:
@@ -181,7 +185,7 @@ def stopped(spec: Spec, data: Path, after: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(spec, data, overwrite=True, on_episode=stop)
+        generate(spec, data, overwrite=True, on_event=watch(stop))
 
 
 def test_broken_off_the_old_data_is_whole_and_the_same_command_goes_on(
@@ -193,7 +197,7 @@ def test_broken_off_the_old_data_is_whole_and_the_same_command_goes_on(
     assert len(sources.load(data, SPEC.env)) == 3
     assert read.configs(data) == {SPEC.env: ["train"]}
     made: list[bool] = []
-    generate(NEW, data, overwrite=True, on_episode=lambda frames, new: made.append(new))
+    generate(NEW, data, overwrite=True, on_event=watch(lambda frames, new: made.append(new)))
     assert sum(made) == 1
     assert contents(root_of(data)) == both[1]
     assert not (data / STAGING).exists()
@@ -204,7 +208,7 @@ def test_another_spec_begins_anew_beside_the_old_data(
 ) -> None:
     stopped(replace(NEW, seed=9), data, 2)
     made: list[bool] = []
-    generate(NEW, data, overwrite=True, on_episode=lambda frames, new: made.append(new))
+    generate(NEW, data, overwrite=True, on_event=watch(lambda frames, new: made.append(new)))
     assert made == [True] * 3
     assert contents(root_of(data)) == both[1]
 
@@ -234,9 +238,9 @@ def test_killed_while_the_one_takes_the_place_of_the_other(
     assert root_of(data).exists() == (rename == 1)
     made: list[bool] = []
     if then == "overwrite":
-        generate(NEW, data, overwrite=True, on_episode=lambda frames, new: made.append(new))
+        generate(NEW, data, overwrite=True, on_event=watch(lambda frames, new: made.append(new)))
     else:
-        generate(OLD, data, on_episode=lambda frames, new: made.append(new))
+        generate(OLD, data, on_event=watch(lambda frames, new: made.append(new)))
     assert made == [False] * 3
     assert contents(root_of(data)) == both[then == "overwrite"]
     assert sorted(path.name for path in root_of(data).parent.iterdir()) == ["train"]
@@ -250,8 +254,8 @@ def test_pushed_while_it_is_made_the_old_data_stays_until_the_new_is_complete(
         NEW,
         data,
         overwrite=True,
-        push="org/name",
-        on_episode=lambda *_: seen.append(contents(root_of(data)) == both[0]),
+        push=Destination("org/name"),
+        on_event=watch(lambda *_: seen.append(contents(root_of(data)) == both[0])),
     )
     assert seen == [True] * 3
     there = hub.files("org/name")

@@ -10,7 +10,7 @@ import pytest
 
 from distractor_data import envs, schema
 from distractor_data.dataset import meta, storage
-from distractor_data.generate import generate
+from distractor_data.pipeline import generate
 from distractor_data.spec import Spec
 
 SPEC = Spec(env="cheetah-run", episodes=1, steps=2, image_size=16, policy="random")

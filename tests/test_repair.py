@@ -19,6 +19,7 @@ import pytest
 from damage import SPEC, contents, flip, pages, root_of, small
 from hub_server import HubServer
 from safetensors.numpy import save_file
+from watch import watch
 
 from distractor_data import (
     generate as generation,
@@ -27,9 +28,9 @@ from distractor_data import policies, repair, rollout, schema
 from distractor_data.dataset import meta, parts, storage
 from distractor_data.episode import Episode
 from distractor_data.errors import DmaskError
-from distractor_data.generate import generate
 from distractor_data.hub import fetch
-from distractor_data.publish import push
+from distractor_data.pipeline import generate
+from distractor_data.publish import Destination, push
 from distractor_data.pull import pull
 from distractor_data.remake import Given
 from distractor_data.spec import Spec
@@ -217,7 +218,7 @@ def test_a_damaged_part_is_made_anew(whole: Path, tmp_path: Path, made: list[int
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(SPEC, tmp_path, on_episode=stop)
+        generate(SPEC, tmp_path, on_event=watch(stop))
     part = parts.part_file(root_of(tmp_path), 2)
     flip(part, random.Random(6))
     with pytest.raises(DmaskError, match="episode-000002"):
@@ -244,7 +245,7 @@ def test_a_pulled_dataset_is_fetched_again(copy: Path, tmp_path: Path, hub: HubS
 
 
 def test_what_stays_of_a_dataset_whose_frames_lie_on_the_hub_is_mended(tmp_path: Path, hub: HubServer) -> None:
-    generate(SPEC, tmp_path, push="org/name")
+    generate(SPEC, tmp_path, push=Destination("org/name"))
     root = root_of(tmp_path)
     before = contents(root)
     assert storage.released(root) == [0, 1, 2]

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from distractor_data import policies, schema, untrusted
+from distractor_data import schema, untrusted
 from distractor_data.dataset import storage, sums
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, Spec
 
+_MUST_MATCH = ("mujoco", "dm_control", "distracting-control")
 COPY = ".dmask.json"  # of the record
 MEND = "mend it with `dmask verify --repair`"
 _PACKAGES = (
@@ -36,7 +37,7 @@ _PACKAGES = (
 )
 
 
-def write_record(root: Path, spec: Spec, fps: int, renderer: str = "") -> None:
+def write_record(root: Path, spec: Spec, fps: int, renderer: str = "", expert_return: float | None = None) -> None:
     """`meta/dmask.json`: the spec, the versions that ran, where the masks come from, what the policy reaches.
 
     `renderer` names what drew the frames, several of them with "; " between; empty where it isn't known.
@@ -47,7 +48,7 @@ def write_record(root: Path, spec: Spec, fps: int, renderer: str = "") -> None:
             "spec": spec.to_json(),
             "fps": fps,
             "mask": {"source": "simulator"},
-            "expert_return": policies.recorded_return(spec.policy, spec.env),
+            "expert_return": expert_return,
             "versions": versions() | ({"renderer": renderer} if renderer else {}),
         },
     )
@@ -64,6 +65,16 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that the data's bytes depend on."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), **found}
+
+
+def refuse_other_versions(root: Path, there: dict[str, str], choices: str) -> None:
+    """Raise `DmaskError` where data was made with versions, `there`, other than those that are here."""
+    now = versions()
+    changed = [
+        f"{name} ({there.get(name)} there, {now[name]} now)" for name in _MUST_MATCH if there.get(name) != now[name]
+    ]
+    if changed:
+        raise DmaskError(f"{root} was made with other versions: {', '.join(changed)}; {choices}")
 
 
 def read_record(root: Path) -> dict[str, Any]:

@@ -104,3 +104,11 @@ def disassemble(root: Path, shard: int) -> None:
         record = {key: value for key, value in row.items() if not key.startswith(_ROW_ONLY)} | {"stats": stats}
         part = frames.slice(row["dataset_from_index"] - rows[0]["dataset_from_index"], row["length"])
         _write_part(root, part, record)
+
+
+def remove_all(root: Path) -> None:
+    """Delete what waits for no shard any more, and the folder."""
+    waiting = root / storage.PARTS
+    if waiting.exists():
+        storage.forget(root, [f"{storage.PARTS}/{path.name}" for path in waiting.iterdir()])
+        waiting.rmdir()

@@ -9,7 +9,8 @@ from distractor_data import schema
 from distractor_data.dataset import layout, read
 from distractor_data.hub.fetch import prefix_of, refuse_large
 from distractor_data.hub.patience import hub_errors
-from distractor_data.hub.repository import CARD, Repository, api_of
+from distractor_data.hub.repository import Repository, api_of
+from distractor_data.schema import CARD
 
 
 def fetch(name: str, env: str | None, split: str, revision: str | None = None) -> Path:

@@ -17,7 +17,8 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import layout, storage, sums
 from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError, nearest
-from distractor_data.hub.repository import CARD, Repository, api_of, same, sha256
+from distractor_data.hub.repository import Repository, api_of, same, sha256
+from distractor_data.schema import CARD
 from distractor_data.spec import Spec, full_name
 from distractor_data.untrusted.values import BYTES, matching, record, text
 

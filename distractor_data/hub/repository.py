@@ -16,12 +16,12 @@ from distractor_data import untrusted
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.hub.patience import hub_errors, patiently
+from distractor_data.schema import CARD
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
-CARD = "README.md"
 FILES_PER_COMMIT = 64  # a shard has two: its frames and its episodes
 CONFLICTS = 10  # times in a row that another's commit may come between without one of ours going through
 Content = Path | bytes

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import queue
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cards.dataset import write_card
 from distractor_data import engines, schema
 from distractor_data.dataset import meta, storage
 from distractor_data.device import PRECISIONS, pick_device, uses_bf16
 from distractor_data.errors import DmaskError
-from distractor_data.generate import write_card
 from distractor_data.masks import prompts, rewrite
 from distractor_data.masks.prompts import Prompt
 from distractor_data.masks.report import Report, report
@@ -74,10 +72,6 @@ class Masker:
     tracker: Any
 
 
-class _Stopped(Exception):
-    """The run that a thread masks for is over."""
-
-
 class _Images(Sequence[np.ndarray]):
     """An image column, decoded frame by frame as it is asked for; `check` is called before and may raise."""
 
@@ -117,7 +111,7 @@ def mask_dataset(
         for root in picked:
             locks.enter_context(storage.lock(root))
             storage.settle(root)
-            _check_source(root, source, overwrite)
+            check_source(root, source, overwrite)
             numbers = storage.shards(root)
             pending += [(root, n) for n in numbers if overwrite or rewrite.shard_source(root, n) != source]
         with ExitStack() as records:
@@ -162,7 +156,7 @@ def _source(settings: Settings, weights: Path) -> dict[str, Any]:
     }
 
 
-def _check_source(root: Path, source: dict[str, Any], overwrite: bool) -> None:
+def check_source(root: Path, source: dict[str, Any], overwrite: bool) -> None:
     there = {key: value for key, value in meta.read_record(root)["mask"].items() if key != "complete"}
     if overwrite or there["source"] == "simulator" or there == source:
         return
@@ -260,86 +254,6 @@ def prepare(settings: Settings) -> Masker:
 
     source = _source(settings, resolve(settings.model)[1])
     return Masker(settings, source, tracker_for(settings, _devices(settings.device)[0]))
-
-
-@contextmanager
-def masking(
-    root: Path, masker: Masker, on_frames: Callable[[int], None] = lambda frames: None
-) -> Iterator[Callable[[], None]]:
-    """Mask the shards of a split that is being generated; yields what to call when another one may be done.
-
-    A thread tracks what is there while others render, and tells `on_frames` how many frames it did. At the end all
-    shards have their masks; the caller refreshes what is derived from them. Whatever is raised meanwhile, the
-    thread has ended when this ends: none writes without the caller's lock.
-    """
-    _check_source(root, masker.source, overwrite=False)
-    waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    failures: list[BaseException] = []
-    stopped = threading.Event()
-
-    def check() -> None:
-        if stopped.is_set():
-            raise _Stopped
-
-    def work() -> None:
-        try:
-            numbers: list[int | None] = [0]
-            while numbers[-1] is not None:  # None comes last
-                numbers = [waiting.get()]
-                while not waiting.empty():
-                    numbers.append(waiting.get())
-                pending = [(root, number) for number in numbers if number is not None]
-                on_frames(0)  # from here on speed counts
-                with closing(mask_shards(masker, pending, check)) as tracked:
-                    for frames in tracked:
-                        on_frames(frames)
-        except _Stopped:
-            pass
-        except BaseException as error:  # raised again by the thread that waits for this one
-            failures.append(error)
-
-    def raise_failure() -> None:
-        if failures:
-            raise failures[0]
-
-    with rewrite.rewriting(root, masker.source):
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        add = _adder(root, masker.source, waiting, raise_failure, on_frames)
-        try:
-            yield add
-            add()
-        except BaseException:
-            stopped.set()
-            raise
-        finally:
-            waiting.put(None)
-            thread.join()
-        raise_failure()
-
-
-def _adder(
-    root: Path,
-    source: dict[str, Any],
-    waiting: queue.SimpleQueue[int | None],
-    raise_failure: Callable[[], None],
-    on_frames: Callable[[int], None],
-) -> Callable[[], None]:
-    """What puts the shards that got done since the last call, and lack masks of `source`, among those `waiting`."""
-    seen: set[int] = set()
-
-    def add() -> None:
-        raise_failure()
-        for number in storage.shards(root):
-            if number in seen:
-                continue
-            seen.add(number)
-            if rewrite.shard_source(root, number) == source:
-                on_frames(int(np.sum(storage.read_episodes(root, number)["length"].to_numpy())))
-            else:
-                waiting.put(number)
-
-    return add
 
 
 def _open(root: Path, number: int) -> _Shard:

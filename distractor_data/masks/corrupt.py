@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from cards.dataset import write_card
 from distractor_data import schema, untrusted
 from distractor_data.dataset import meta, read, storage
 from distractor_data.errors import DmaskError
-from distractor_data.generate import write_card
-from distractor_data.hub.repository import CARD
 from distractor_data.masks import rewrite
 from distractor_data.masks.annotate import OnFrames
 from distractor_data.masks.report import Report, report
+from distractor_data.schema import CARD
 from distractor_data.spec import SPLITS
 
 

@@ -1,0 +1,131 @@
+"""What `dmask generate` does: the stream of a spec's episodes and shards, and all that takes part in it.
+
+A model's masks and the Hub are fed with the events that `generate` gives, and so is whoever looks on.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cards.dataset import write_card
+from cards.template import refuse_foreign as refuse_foreign_card
+from distractor_data import engines, resume, schema, untrusted
+from distractor_data import generate as generation
+from distractor_data.dataset import folders, storage
+from distractor_data.errors import DmaskError
+from distractor_data.events import Made, OnEvent, ignore
+from distractor_data.repair import restore_record
+from distractor_data.spec import Spec
+
+if TYPE_CHECKING:
+    from distractor_data.masks.annotate import Settings
+    from distractor_data.publish import Destination
+
+STAGING = ".new"  # folder beneath a dataset's, for data that is to replace what is there
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one config and split holds after a run, and how fast the run was."""
+
+    root: Path
+    episodes: int
+    frames: int
+    mean_return: float
+    mask_coverage: float  # share of pixels
+    bytes: int
+    made: int  # frames made by this run
+    seconds: float
+
+
+def generate(
+    spec: Spec,
+    directory: str | Path,
+    workers: int | None = None,
+    overwrite: bool = False,
+    any_renderer: bool = False,
+    push: Destination | None = None,
+    masks: Settings | None = None,
+    on_event: OnEvent = ignore,
+) -> Summary:
+    """Write the config and split of a spec into `directory`, going on from what is there.
+
+    With `push` each shard goes to the Hub when it is done and its frames are not kept here; what lies there is not
+    made again. With `masks` shards get a model's masks while others are made.
+    With `overwrite` the new data is written beside the old, in `STAGING`, and takes its place when it is complete.
+    Raises `DmaskError` where the folder or the repository holds another spec, where another renderer drew what is
+    there (but for `any_renderer`), or another run is writing to the folder.
+    """
+    started = time.perf_counter()
+    directory = Path(directory)
+    refuse_foreign_card(untrusted.inside(directory, schema.CARD))
+    spec, fps = generation.complete(spec)
+    consumers = _consumers(push, masks)
+    final = untrusted.folder(directory, spec.env, spec.split)
+    folders.recover(final)
+    resume.refuse_other_columns(final, spec)
+    replaces = overwrite and (final / schema.DMASK).exists()
+    if replaces:
+        resume.refuse_foreign(final)
+    home = directory / STAGING if replaces else directory
+    root = untrusted.folder(home, spec.env, spec.split)
+    final.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
+    made = 0
+    with ExitStack() as locks:
+        for folder in dict.fromkeys((final, root)):
+            locks.enter_context(storage.lock(folder))
+        restore_record(root)
+        spec = resume.as_begun(final, root, spec)
+        if replaces and not resume.continues(root, spec):
+            resume.empty(root)  # of an earlier --overwrite that was broken off, and is not wanted any more
+        with ExitStack() as feeds:
+            feed = [feeds.enter_context(consumer(home, spec, overwrite, on_event)) for consumer in consumers]
+            resume.resume(root, spec, fps, masks.model if masks else None, any_renderer)
+            for event in generation.generate(spec, root, fps, workers or engines.cores()):
+                for consume in (*feed, on_event):
+                    consume(event)
+                made += event.frames if isinstance(event, Made) and event.anew else 0
+        if replaces:
+            folders.replace_folder(root, final)
+            folders.remove_empty(root.parent, directory)
+    write_card(directory)
+    return _summarise(final, made, time.perf_counter() - started)
+
+
+def _consumers(push: Destination | None, masks: Settings | None) -> list[Callable[..., Any]]:
+    """What takes part in a run: each is called with the folder, the spec, whether it is made anew and whom to tell,
+    and is a context that yields what to feed with events."""
+    if push is not None and masks is not None:
+        raise DmaskError(
+            "--push sends a shard when it is rendered, before a model has masked it; run `dmask generate --masks` "
+            "without --push, then `dmask push`"
+        )
+    if masks is not None:
+        from distractor_data.masks.annotate import prepare
+        from distractor_data.masks.follow import follow
+
+        return [functools.partial(follow, prepare(masks))]
+    return [push.consume] if push is not None else []
+
+
+def _summarise(root: Path, made: int, seconds: float) -> Summary:
+    episodes: dict[str, Any] = storage.read_episodes(root).to_pydict()
+    frames = sum(episodes["length"])
+    covered = sum(share * n for share, n in zip(episodes["coverage"], episodes["length"], strict=True))
+    return Summary(
+        root=root,
+        episodes=len(episodes["length"]),
+        frames=frames,
+        mean_return=sum(episodes["return"]) / len(episodes["return"]),
+        mask_coverage=covered / frames,
+        bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")),
+        made=made,
+        seconds=seconds,
+    )
