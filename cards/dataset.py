@@ -281,11 +281,11 @@ def _row(part: Part) -> dict[str, Any]:
         "episodes": f"{info['total_episodes']:,}",
         "frames": f"{info['total_frames']:,}",
         "size": f"{height}×{width}",
-        "mean_return": show(part.mean("return"), ".1f"),
+        "mean_return": show(part.mean(schema.RETURN), ".1f"),
         "expert": show(record.get("expert_return"), ".1f"),
         "mask": _mask_source(record["mask"]),
-        "coverage": show(part.mean("coverage"), ".1%"),
-        "iou": show(part.mean("iou"), ".3f"),
+        schema.COVERAGE: show(part.mean(schema.COVERAGE), ".1%"),
+        schema.IOU: show(part.mean(schema.IOU), ".3f"),
         "commands": [command(part.spec), *_mask_commands(part)],
     }
 

@@ -10,7 +10,7 @@ import typer
 
 from distractor_data.errors import DmaskError, run_cli
 from distractor_data.options import DryRun, Private, Revision, Tag, TokenFile, token_of
-from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec, full_name
+from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -106,7 +106,7 @@ def generate(
     if workers < 0:
         raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
     spec = Spec(
-        env=full_name(env),
+        env=env,
         split=split.value,
         episodes=episodes,
         steps=steps,
@@ -263,7 +263,7 @@ def expert_train(
     from distractor_data.policies.training.settings import Settings
 
     settings = Settings(
-        env=full_name(env),
+        env=env,
         steps=steps,
         seed=seed,
         start=start,

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from distractor_data import engines, envs, policies, rollout
+from distractor_data import engines, envs, policies, rollout, schema
 from distractor_data.dataset import meta, parts, storage
 from distractor_data.envs.backgrounds import open_backgrounds
 from distractor_data.events import Event, Made, Shard
@@ -41,8 +41,8 @@ def generate(spec: Spec, root: Path, fps: int, workers: int) -> Iterator[Event]:
         held = storage.read_episodes(root, shard)
         if len(held) < len(wanted[shard]):
             break  # the split grew; this shard's episodes are among the parts, too
-        done, index = done + 1, held["dataset_to_index"][-1].as_py()
-        for episode, length in zip(wanted[shard], held["length"].to_pylist(), strict=True):
+        done, index = done + 1, held[schema.TO_INDEX][-1].as_py()
+        for episode, length in zip(wanted[shard], held[schema.LENGTH].to_pylist(), strict=True):
             yield Made(episode, length, anew=False)
         yield Shard(shard)
     missing = []

@@ -117,13 +117,13 @@ def _consumers(push: Destination | None, masks: Settings | None) -> list[Callabl
 
 def _summarise(root: Path, made: int, seconds: float) -> Summary:
     episodes: dict[str, Any] = storage.read_episodes(root).to_pydict()
-    frames = sum(episodes["length"])
-    covered = sum(share * n for share, n in zip(episodes["coverage"], episodes["length"], strict=True))
+    frames = sum(episodes[schema.LENGTH])
+    covered = sum(share * n for share, n in zip(episodes[schema.COVERAGE], episodes[schema.LENGTH], strict=True))
     return Summary(
         root=root,
-        episodes=len(episodes["length"]),
+        episodes=len(episodes[schema.LENGTH]),
         frames=frames,
-        mean_return=sum(episodes["return"]) / len(episodes["return"]),
+        mean_return=sum(episodes[schema.RETURN]) / len(episodes[schema.RETURN]),
         mask_coverage=covered / frames,
         bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")),
         made=made,

@@ -130,7 +130,7 @@ def restore_shard(split: Split, shard: int, names: list[str]) -> None:
 def _spans(split: Split, shard: int, names: list[str]) -> Spans:
     """The shard's episodes, as the file that is whole tells; empty where none is."""
     if schema.episodes_file(shard) not in names:
-        columns = ("episode_index", "dataset_from_index", "length")
+        columns = (schema.EPISODE, schema.FROM_INDEX, schema.LENGTH)
         table = storage.read_episodes(split.root, shard)
         rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
         return {episode: (first, length) for episode, first, length in rows}
@@ -198,7 +198,7 @@ def _make(split: Split, shard: int, spans: Spans, kept: dict[int, pa.Table]) -> 
 def _expected(split: Split, shard: int) -> Spans:
     """The episodes that a shard should hold; from where on is told by the shard before, how long they are by none."""
     size = storage.episodes_per_shard(split.spec)
-    ends = storage.read_episodes(split.root, shard - 1)["dataset_to_index"].to_pylist() if shard else [0]
+    ends = storage.read_episodes(split.root, shard - 1)[schema.TO_INDEX].to_pylist() if shard else [0]
     return dict.fromkeys(range(shard * size, min((shard + 1) * size, split.spec.episodes)), (ends[-1], 0))
 
 
@@ -294,6 +294,6 @@ def _compose(
         records = storage.read_episodes(split.root, shard)
     else:
         rows = [row for e in made for row in storage.read_episodes(split.alone(e), shard).to_pylist()]
-        records = rewrite.records(rows, source) if "iou" in rows[0] else pa.Table.from_pylist(rows)
+        records = rewrite.records(rows, source) if schema.IOU in rows[0] else pa.Table.from_pylist(rows)
     storage.write_shard(root, shard, pa.concat_tables(frames), records)
     return True

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import envs, policies
+from distractor_data import envs, policies, schema
 from distractor_data.episode import Episode, box
 from distractor_data.errors import DmaskError
 from distractor_data.spec import Purpose, Spec
@@ -54,14 +54,14 @@ def _run(spec: Spec, episode: int, env: Any) -> Episode:
         image_clean=np.stack([seen.image_clean for seen in observations]) if spec.clean else None,
         mask_clean=np.stack([seen.mask_clean for seen in observations]) if spec.mask_clean else None,
         info={
-            "episode_index": episode,
-            "length": len(actions),
-            "seed": spec.seed32(episode, Purpose.TASK),
-            "return": float(reward.sum(dtype=np.float64)),
-            "policy_level": policies.level_name(level),
-            "background": env.background,
-            "background_frame": first_frame,
-            "box": box(mask[0]),
-            "coverage": float(mask.mean()),
+            schema.EPISODE: episode,
+            schema.LENGTH: len(actions),
+            schema.SEED: spec.seed32(episode, Purpose.TASK),
+            schema.RETURN: float(reward.sum(dtype=np.float64)),
+            schema.LEVEL: policies.level_name(level),
+            schema.BACKGROUND: env.background,
+            schema.BACKGROUND_FRAME: first_frame,
+            schema.BOX: box(mask[0]),
+            schema.COVERAGE: float(mask.mean()),
         },
     )

@@ -41,6 +41,19 @@ _SCALARS = {
     TASK: "int64",
 }
 
+# Columns of the episode records: LeRobot's, then ours.
+LENGTH = "length"
+TASK_NAMES = "tasks"
+CHUNK, FILE = "data/chunk_index", "data/file_index"
+FROM_INDEX, TO_INDEX = "dataset_from_index", "dataset_to_index"
+SEED = "seed"
+RETURN = "return"
+LEVEL = "policy_level"
+BACKGROUND, BACKGROUND_FRAME = "background", "background_frame"
+BOX = "box"
+COVERAGE = "coverage"
+IOU, BOUNDARY_F, J_AND_F, LOST_FRAMES = "iou", "boundary_f", "j_and_f", "lost_frames"  # of a model's masks
+
 CARD = "README.md"  # of the whole dataset, at its root
 INFO = "meta/info.json"
 STATS = "meta/stats.json"

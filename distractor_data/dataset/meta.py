@@ -118,7 +118,7 @@ def derived(root: Path) -> dict[str, bytes]:
         "codebase_version": "v3.0",
         "robot_type": spec.env.split("-")[0],
         "total_episodes": total,
-        "total_frames": int(np.sum(episodes["length"].to_numpy())),
+        "total_frames": int(np.sum(episodes[schema.LENGTH].to_numpy())),
         "total_tasks": 1,
         "chunks_size": schema.CHUNK_SIZE,
         "data_files_size_in_mb": max(1, storage.SHARD_FRAMES * 6 // 1000),
@@ -130,7 +130,7 @@ def derived(root: Path) -> dict[str, bytes]:
         "features": schema.lerobot_features(_layout(here, episodes), (spec.image_size, spec.image_size)),
     }
     tasks = io.BytesIO()
-    task = episodes["tasks"][0].as_py()[0]
+    task = episodes[schema.TASK_NAMES][0].as_py()[0]
     pd.DataFrame({"task_index": [0]}, index=pd.Index([task], name="task")).to_parquet(tasks)
     return {
         schema.INFO: storage.json_text(info).encode(),

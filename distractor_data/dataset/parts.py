@@ -33,7 +33,7 @@ def write_part(root: Path, episode: Episode, fps: int) -> None:
 
 def _write_part(root: Path, frames: pa.Table, record: dict[str, Any]) -> None:
     frames = frames.replace_schema_metadata({**frames.schema.metadata, b"dmask": json.dumps(record).encode()})
-    storage.write_parquet(root, part_name(record["episode_index"]), [frames], frames.schema)
+    storage.write_parquet(root, part_name(record[schema.EPISODE]), [frames], frames.schema)
 
 
 def part_complete(root: Path, episode: int) -> bool:
@@ -66,22 +66,22 @@ def assemble(root: Path, shard: int, episodes: Sequence[int], first_index: int, 
     storage.write_parquet(root, schema.data_file(shard), groups(), frames_schema)
     storage.write_episodes(root, shard, pa.Table.from_pylist(records))
     storage.forget(root, [part_name(episode) for episode in episodes])
-    return records[-1]["dataset_to_index"]
+    return records[-1][schema.TO_INDEX]
 
 
 def _episode_row(record: dict[str, Any], shard: int, index: int, task: str) -> dict[str, Any]:
     """An episode's row in `meta/episodes`: LeRobot's columns, then ours, then the statistics."""
     record = dict(record)
-    stats, length = record.pop("stats"), record.pop("length")
+    stats, length = record.pop("stats"), record.pop(schema.LENGTH)
     chunk, file = shard // schema.CHUNK_SIZE, shard % schema.CHUNK_SIZE
     return {
-        "episode_index": record.pop("episode_index"),
-        "tasks": [task],
-        "length": length,
-        "data/chunk_index": chunk,
-        "data/file_index": file,
-        "dataset_from_index": index,
-        "dataset_to_index": index + length,
+        schema.EPISODE: record.pop(schema.EPISODE),
+        schema.TASK_NAMES: [task],
+        schema.LENGTH: length,
+        schema.CHUNK: chunk,
+        schema.FILE: file,
+        schema.FROM_INDEX: index,
+        schema.TO_INDEX: index + length,
         "meta/episodes/chunk_index": chunk,
         "meta/episodes/file_index": file,
         **record,
@@ -89,7 +89,13 @@ def _episode_row(record: dict[str, Any], shard: int, index: int, task: str) -> d
     }
 
 
-_ROW_ONLY = ("tasks", "data/", "dataset_", "meta/", "stats/")  # columns that `_episode_row` adds to a record
+_ROW_ONLY = (
+    schema.TASK_NAMES,
+    "data/",
+    "dataset_",
+    "meta/",
+    "stats/",
+)  # columns that `_episode_row` adds to a record
 
 
 def disassemble(root: Path, shard: int) -> None:
@@ -102,7 +108,7 @@ def disassemble(root: Path, shard: int) -> None:
                 _, name, key = column.split("/")
                 stats.setdefault(name, {})[key] = value
         record = {key: value for key, value in row.items() if not key.startswith(_ROW_ONLY)} | {"stats": stats}
-        part = frames.slice(row["dataset_from_index"] - rows[0]["dataset_from_index"], row["length"])
+        part = frames.slice(row[schema.FROM_INDEX] - rows[0][schema.FROM_INDEX], row[schema.LENGTH])
         _write_part(root, part, record)
 
 

@@ -48,11 +48,11 @@ class Episodes(Sequence[Episode]):
         return (self[index] for index in range(len(self)))
 
     def _read(self, record: dict[str, Any]) -> Episode:
-        shard = record["data/chunk_index"] * schema.CHUNK_SIZE + record["data/file_index"]
+        shard = record[schema.CHUNK] * schema.CHUNK_SIZE + record[schema.FILE]
         path, table = self.shard_file(shard), self.shards[shard]
         cache.verified(path, schema.data_file(shard), self.sums)
-        start = record["dataset_from_index"] - table["dataset_from_index"][0].as_py()
-        rows = untrusted.frames_table(path, self.layout, table, start=start, stop=start + record["length"])
+        start = record[schema.FROM_INDEX] - table[schema.FROM_INDEX][0].as_py()
+        rows = untrusted.frames_table(path, self.layout, table, start=start, stop=start + record[schema.LENGTH])
         info = {key: value for key, value in record.items() if "/" not in key and not key.startswith("dataset_")}
         masks = {
             name: storage.decode_images(rows[name]) > 127 if name in rows.column_names else None

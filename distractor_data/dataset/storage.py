@@ -263,7 +263,7 @@ def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None
 def write_shard(root: Path, shard: int, frames: pa.Table, episodes: pa.Table) -> None:
     """Write one shard's frames and episode records, replacing those that are there. Call `meta.refresh` after."""
     frames = frames.cast(schema.like(frames.schema)).combine_chunks()
-    lengths = episodes["length"].to_pylist()
+    lengths = episodes[schema.LENGTH].to_pylist()
     starts = np.cumsum([0, *lengths])
     groups = [frames.slice(start, length) for start, length in zip(starts, lengths, strict=False)]
     write_parquet(root, schema.data_file(shard), groups, frames.schema)

@@ -172,7 +172,7 @@ def _mask_all(
     """Mask the shards, each device its share in a process of its own where there are several."""
     if not pending:
         return
-    total = sum(int(np.sum(storage.read_episodes(root, n)["length"].to_numpy())) for root, n in pending)
+    total = sum(int(np.sum(storage.read_episodes(root, n)[schema.LENGTH].to_numpy())) for root, n in pending)
     on_frames(0, total)
     devices = _devices(settings.device)
     if len(devices) == 1:
@@ -276,7 +276,7 @@ def _videos(
     for row, part in enumerate(rewrite.split_episodes(shard.frames, shard.episodes)):
         images = _Images(part[schema.IMAGE], check)
         shard.masks.append(np.zeros((len(images), *images[0].shape[:2]), bool))
-        episode = shard.episodes["episode_index"][row].as_py()
+        episode = shard.episodes[schema.EPISODE][row].as_py()
         name = f"{'/'.join(shard.root.parts[-2:])} episode {episode}"
         sim = rewrite.reference(part)
         for start, stop, given in prompts.segments(images, prompt, reprompt, sim, name):

@@ -89,7 +89,7 @@ def corrupt_dataset(
     card = untrusted.inside(Path(directory), CARD)
     picked = [(root, untrusted.folder(out, *root.parts[-2:])) for root in rewrite.roots(directory, env, split)]
     records = {target: _record(root, target, how) for root, target in picked}  # all checks before anything is written
-    total = sum(int(np.sum(storage.read_episodes(root)["length"].to_numpy())) for root, _ in picked)
+    total = sum(int(np.sum(storage.read_episodes(root)[schema.LENGTH].to_numpy())) for root, _ in picked)
     for root, target in picked:
         target.mkdir(parents=True, exist_ok=True)
         with storage.lock(target):
@@ -135,7 +135,7 @@ def corrupt_shard(
     frames, episodes = storage.read_frames(root, number), storage.read_episodes(root, number)
     masks = []
     for part, episode in zip(
-        rewrite.split_episodes(frames, episodes), episodes["episode_index"].to_pylist(), strict=True
+        rewrite.split_episodes(frames, episodes), episodes[schema.EPISODE].to_pylist(), strict=True
     ):
         key = (SPLITS.index(root.name), episode)
         rng = np.random.default_rng(np.random.SeedSequence(how.seed, spawn_key=key))

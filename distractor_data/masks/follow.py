@@ -118,7 +118,7 @@ def _adder(
                 continue
             seen.add(number)
             if rewrite.shard_source(root, number) == source:
-                on_frames(int(np.sum(storage.read_episodes(root, number)["length"].to_numpy())))
+                on_frames(int(np.sum(storage.read_episodes(root, number)[schema.LENGTH].to_numpy())))
             else:
                 waiting.put(number)
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from distractor_data import schema
+
 TOLERANCE = 0.008  # of the image's diagonal: how far apart two boundaries may lie and still match
-COLUMNS = ("iou", "boundary_f", "j_and_f", "coverage", "lost_frames")
+COLUMNS = (schema.IOU, schema.BOUNDARY_F, schema.J_AND_F, schema.COVERAGE, schema.LOST_FRAMES)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Report:
 def report(root: Path) -> Report:
     """What a split's records say of its masks; also draws the histogram `meta/mask_quality.png`."""
     rows = storage.read_episodes(root).to_pylist()
-    lengths = np.array([row["length"] for row in rows])
+    lengths = np.array([row[schema.LENGTH] for row in rows])
 
     def mean(column: str) -> float | None:
         values = [row.get(column) for row in rows]
@@ -40,27 +40,29 @@ def report(root: Path) -> Report:
 
     with storage.recorded_write(root, schema.HISTOGRAM) as temporary:
         draw(root, temporary)
-    lost = [row.get("lost_frames") or 0 for row in rows]
-    measured = mean("j_and_f") is not None
+    lost = [row.get(schema.LOST_FRAMES) or 0 for row in rows]
+    measured = mean(schema.J_AND_F) is not None
     return Report(
         name="/".join(root.parts[-2:]),
         source=meta.read_record(root)["mask"]["source"],
         episodes=len(rows),
         frames=int(lengths.sum()),
-        iou=mean("iou"),
-        boundary_f=mean("boundary_f"),
-        j_and_f=mean("j_and_f"),
-        coverage=mean("coverage") or 0.0,
+        iou=mean(schema.IOU),
+        boundary_f=mean(schema.BOUNDARY_F),
+        j_and_f=mean(schema.J_AND_F),
+        coverage=mean(schema.COVERAGE) or 0.0,
         lost_frames=sum(lost),
         lost_episodes=sum(count > 0 for count in lost),
-        worst=min(rows, key=lambda row: row["j_and_f"])["episode_index"] if measured else None,
+        worst=min(rows, key=lambda row: row[schema.J_AND_F])[schema.EPISODE] if measured else None,
     )
 
 
 def draw(root: Path, path: Path) -> None:
     """The histogram of a split's mask quality, or where that was not measured of its coverage, into `path`."""
     rows = storage.read_episodes(root).to_pylist()
-    labels = {"iou": "J (IoU)", "boundary_f": "F (boundary)", "j_and_f": "J&F"}
+    labels = {schema.IOU: "J (IoU)", schema.BOUNDARY_F: "F (boundary)", schema.J_AND_F: "J&F"}
     found = {label: [row.get(column) for row in rows] for column, label in labels.items()}
     measured = {label: values for label, values in found.items() if None not in values}
-    quality.histogram(measured or {"coverage": [row["coverage"] for row in rows]}, path, "/".join(root.parts[-2:]))
+    quality.histogram(
+        measured or {schema.COVERAGE: [row[schema.COVERAGE] for row in rows]}, path, "/".join(root.parts[-2:])
+    )

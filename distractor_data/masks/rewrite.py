@@ -59,7 +59,7 @@ def shard_source(root: Path, shard: int) -> dict[str, Any] | None:
 
 def split_episodes(frames: pa.Table, episodes: pa.Table) -> list[pa.Table]:
     """A shard's frames, episode by episode."""
-    lengths = episodes["length"].to_pylist()
+    lengths = episodes[schema.LENGTH].to_pylist()
     starts = np.cumsum([0, *lengths])
     return [frames.slice(start, length) for start, length in zip(starts, lengths, strict=False)]
 

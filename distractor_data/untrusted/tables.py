@@ -30,9 +30,9 @@ RECORDS = 1 << 30  # bytes that the records of a shard may take
 BATCH = 4096  # rows decoded at a time
 REPEATED = 256 << 20  # bytes that values stored once may take in a batch where they are repeated
 _NUMBERED = (schema.EPISODE, schema.FRAME, schema.INDEX)
-_POSITION = ("data/chunk_index", "data/file_index", "dataset_from_index", "dataset_to_index")
+_POSITION = (schema.CHUNK, schema.FILE, schema.FROM_INDEX, schema.TO_INDEX)
 _PART = values.record(
-    {"episode_index": whole(), "length": whole(1), "stats": mapping(mapping(listing(number)))},
+    {schema.EPISODE: whole(), schema.LENGTH: whole(1), "stats": mapping(mapping(listing(number)))},
 )
 _STATISTICS = ("min", "max", "mean", "std", "count")
 
@@ -79,7 +79,7 @@ def frames(
     file = parquet(path)
     with damage(path):
         rows = file.metadata.num_rows
-        if records is not None and rows != (told := pc.sum(records["length"]).as_py()):
+        if records is not None and rows != (told := pc.sum(records[schema.LENGTH]).as_py()):
             raise ValueError(f"it has {rows} rows, and the records of its episodes tell of {told}")
         numbered = _numbering(records) if records is not None else {}
         edges = np.cumsum([0, *_group_rows(file)])
@@ -119,7 +119,7 @@ def part(path: Path, episode: int) -> tuple[pa.Table, dict[str, Any]]:
     table = frames_table(path)
     metadata = table.schema.metadata or {}
     record = values.parse(metadata.get(b"dmask", b""), path, _PART)
-    if record["episode_index"] != episode or record["length"] != len(table) or b"huggingface" not in metadata:
+    if record[schema.EPISODE] != episode or record[schema.LENGTH] != len(table) or b"huggingface" not in metadata:
         raise DmaskError(f"{path} is not the whole of episode {episode}; delete it and generate again")
     return table, record
 
@@ -199,12 +199,12 @@ def _check_rows(batch: pa.RecordBatch, layout: Layout | None) -> None:
 
 def _numbering(records: pa.Table) -> dict[str, np.ndarray]:
     """What the columns that count episodes and frames must say, by the records of a shard."""
-    lengths = records["length"].to_numpy()
-    first = records["dataset_from_index"][0].as_py()
+    lengths = records[schema.LENGTH].to_numpy()
+    first = records[schema.FROM_INDEX][0].as_py()
     index = np.arange(first, first + lengths.sum())
     return {
-        schema.EPISODE: np.repeat(records["episode_index"].to_numpy(), lengths),
-        schema.FRAME: index - np.repeat(records["dataset_from_index"].to_numpy(), lengths),
+        schema.EPISODE: np.repeat(records[schema.EPISODE].to_numpy(), lengths),
+        schema.FRAME: index - np.repeat(records[schema.FROM_INDEX].to_numpy(), lengths),
         schema.INDEX: index,
     }
 
@@ -239,16 +239,16 @@ def _check_record(name: str, column: pa.ChunkedArray) -> None:
     if pa.types.is_list(kind):
         kind, leaf = kind.value_type, pc.list_flatten(column)
         lengths = pc.list_value_length(column)
-        if leaf.null_count or column.null_count or (name == "box" and pc.unique(lengths).to_pylist() != [4]):
+        if leaf.null_count or column.null_count or (name == schema.BOX and pc.unique(lengths).to_pylist() != [4]):
             raise ValueError(f"its column {name} has rows without a value")
         if name.startswith("stats/") and len(pc.unique(lengths)) != 1:
             raise ValueError(f"its column {name} has lists of several lengths")
-    elif name.startswith("stats/") or name in ("tasks", "box"):
+    elif name.startswith("stats/") or name in (schema.TASK_NAMES, schema.BOX):
         raise ValueError(f"its column {name} is {column.type}, not a list")
     if name.startswith("stats/") and not re.fullmatch(rf"stats/[^/]+/({'|'.join(_STATISTICS)})", name):
         raise ValueError(f"its column {name} is no statistic")
-    whole = name.endswith(("_index", "length", "seed", "box"))
-    real = name in ("return", "coverage") or (name.startswith("stats/") and not pa.types.is_int64(kind))
+    whole = name.endswith(("_index", schema.LENGTH, "seed", schema.BOX))
+    real = name in (schema.RETURN, schema.COVERAGE) or (name.startswith("stats/") and not pa.types.is_int64(kind))
     if (whole and not pa.types.is_int64(kind)) or (real and not pa.types.is_float64(kind)):
         raise ValueError(f"its column {name} is {column.type}")
     if (whole or real) and leaf.null_count:
@@ -265,11 +265,11 @@ def _check_record(name: str, column: pa.ChunkedArray) -> None:
 
 def _check_sequence(table: pa.Table, shard: int) -> None:
     """Raise `ValueError` where records don't follow each other, or are another shard's."""
-    for name in ("episode_index", "length", *_POSITION):
+    for name in (schema.EPISODE, schema.LENGTH, *_POSITION):
         if name not in table.column_names:
             raise ValueError(f"it has no column {name}")
     episode, length, chunk, file, start, stop = (
-        table[name].to_numpy() for name in ("episode_index", "length", *_POSITION)
+        table[name].to_numpy() for name in (schema.EPISODE, schema.LENGTH, *_POSITION)
     )
     if (length < 1).any() or (length > ROWS).any() or length.sum() > ROWS:
         raise ValueError("an episode in it has no frames, or too many")
@@ -284,11 +284,11 @@ def in_order(tables: Sequence[pa.Table], root: Path) -> pa.Table:
     """The records of all shards of a split. Raises `DmaskError` where one doesn't begin where the last one ended."""
     episode = index = 0
     for table in tables:
-        if (table["episode_index"][0].as_py(), table["dataset_from_index"][0].as_py()) != (episode, index):
+        if (table[schema.EPISODE][0].as_py(), table[schema.FROM_INDEX][0].as_py()) != (episode, index):
             raise DmaskError(
                 f"{root}: the records of its shards don't follow each other (episode {episode} is missing); pull or "
                 "generate it again"
             )
-        episode, index = episode + len(table), table["dataset_to_index"][-1].as_py()
+        episode, index = episode + len(table), table[schema.TO_INDEX][-1].as_py()
     with damage(root):
         return pa.concat_tables(tables, promote_options="permissive")

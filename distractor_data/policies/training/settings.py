@@ -8,6 +8,7 @@ from typing import Any
 
 from distractor_data.errors import DmaskError
 from distractor_data.policies.evaluate import STEPS
+from distractor_data.spec import full_name
 
 AVERAGE = {"sac": 40_000, "tqc": 40_000, "ppo": 400_000}  # steps
 # Steps in which a training that begins with an actor learns its critics alone. PPO's critic begins anew and has few
@@ -51,6 +52,7 @@ class Settings:
     final_episodes: int = 20
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "env", full_name(self.env))
         for field in ("steps", "eval_every", "action_repeat", "batch_size", "n_steps", "episode_steps"):
             if getattr(self, field) < 1:
                 raise DmaskError(f"--{field.replace('_', '-')} is {getattr(self, field)}; give at least 1")
