@@ -1,12 +1,24 @@
-"""Options that `dmask push`, `dmask pull` and `masklam push` share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+
+class Split(StrEnum):
+    """Training videos behind the agent, or others."""
+
+    train = "train"
+    test = "test"
+
+
+Directory = Annotated[Path, typer.Argument(help="The dataset's folder.", show_default=True)]
+EnvOption = Annotated[str | None, typer.Option(help="Only this environment.", show_default="all")]
+SplitOption = Annotated[Split | None, typer.Option(help="Only this split.", show_default="all")]
 Private = Annotated[bool, typer.Option("--private", help="Only for you, or your organisation.")]
 Revision = Annotated[str | None, typer.Option(help="The branch to push to.")]
 Tag = Annotated[str | None, typer.Option(help="Name this release, such as v1.")]

@@ -14,7 +14,9 @@ PACKAGES = "distractor_data", "masklam", "cards"
 ROOMS = """
 masklam.cli  masklam.study  masklam.publish  masklam.card
 masklam
-distractor_data.cli  distractor_data.terminal  distractor_data.options
+distractor_data.cli
+distractor_data.commands
+distractor_data.terminal  distractor_data.options
 distractor_data.pipeline  distractor_data.resume
 distractor_data.publish  distractor_data.pull
 distractor_data.repair  distractor_data.remake
@@ -105,8 +107,9 @@ def test_nothing_outgrows_its_room(file: Path) -> None:
     assert text.count("\n") <= 400, f"{file.name} wants another file"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            options = node.body[0].lineno - node.lineno  # a command's signature is its list of options
-            lines = (node.end_lineno or 0) - node.lineno + 1 - (options if file.name == "cli.py" else 0)
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if file.name == "cli.py" or file.parent.name == "commands":
+                lines -= node.body[0].lineno - node.lineno  # a command's signature is its list of options
             assert lines <= 60, f"{file.name}: {node.name} has {lines} lines"
 
 

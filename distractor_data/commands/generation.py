@@ -1,0 +1,122 @@
+"""New datasets: `dmask generate` and what it can be asked for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distractor_data.errors import DmaskError
+from distractor_data.options import Split
+from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
+
+app = typer.Typer()
+
+
+class Difficulty(StrEnum):
+    """Presets of the distractors."""
+
+    clean = "clean"
+    easy = "easy"
+    medium = "medium"
+    hard = "hard"
+    scale_easy_video_hard = "scale-easy-video-hard"
+
+
+class Masks(StrEnum):
+    """Where a new dataset's masks come from."""
+
+    simulator = "simulator"
+    sam2 = "sam2"
+
+
+class Renderer(StrEnum):
+    """What draws the pictures."""
+
+    opengl = "opengl"
+    caster = "caster"
+
+
+@app.command()
+def generate(
+    env: Annotated[str, typer.Option(help="walker, cheetah, hopper, humanoid, or any of `dmask envs`.")] = "walker",
+    episodes: Annotated[int, typer.Option(help="Number of episodes; more than are there adds the rest.")] = 1000,
+    out: Annotated[Path, typer.Option(help="The dataset's folder; other environments may be in it.")] = Path(
+        DEFAULT_DIR
+    ),
+    difficulty: Annotated[Difficulty, typer.Option(help="How strong the distractors are.")] = (
+        Difficulty.scale_easy_video_hard
+    ),
+    dynamic: Annotated[bool, typer.Option("--dynamic/--static", help="Whether distractors move.")] = True,
+    backgrounds: Annotated[str, typer.Option(help="'synthetic', or a folder of video folders or files.")] = SYNTHETIC,
+    split: Annotated[Split, typer.Option(help="Which videos stand behind the agent.")] = Split.train,
+    policy: Annotated[
+        str,
+        typer.Option(help="expert, medium, random, mixed (one of them for each episode), or a .safetensors file."),
+    ] = "expert",
+    noise: Annotated[float, typer.Option(help="Standard deviation of Gaussian noise on every action.")] = 0.0,
+    image_size: Annotated[int, typer.Option(help="Edge of the square images in pixels.")] = 64,
+    steps: Annotated[int, typer.Option(help="Frames an episode has.")] = 1000,
+    seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
+    clean: Annotated[bool, typer.Option("--clean", help="Keep the undistracted image, too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    renderer: Annotated[
+        Renderer, typer.Option(help="What draws: caster is many times faster; for scenes of simple shapes.")
+    ] = Renderer.opengl,
+    any_renderer: Annotated[
+        bool, typer.Option("--any-renderer", help="Go on with what another OpenGL drew, though pixels may differ.")
+    ] = False,
+    push: Annotated[str | None, typer.Option(help="ORG/NAME: send each shard there when it is done.")] = None,
+    license: Annotated[str | None, typer.Option(help="With --push, where the background videos are real.")] = None,
+    masks: Annotated[Masks, typer.Option(help="sam2: also what `dmask mask` does, while the rest renders.")] = (
+        Masks.simulator
+    ),
+    mask_model: Annotated[str, typer.Option(help="With --masks sam2: as --model of `dmask mask`.")] = (
+        "facebook/sam2.1-hiera-tiny"
+    ),
+    mask_image_size: Annotated[int, typer.Option(help="With --masks sam2: as its --image-size.")] = 1024,
+) -> None:
+    """Make trajectories with distractors and exact masks, as Parquet that `load_dataset` reads.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from distractor_data import terminal
+    from distractor_data.masks.annotate import Settings, report
+    from distractor_data.pipeline import generate as run
+    from distractor_data.publish import Destination
+
+    if workers < 0:
+        raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
+    spec = Spec(
+        env=env,
+        split=split.value,
+        episodes=episodes,
+        steps=steps,
+        image_size=image_size,
+        difficulty=difficulty.value,
+        dynamic=dynamic,
+        backgrounds=backgrounds,
+        policy=policy,
+        noise=noise,
+        clean=clean,
+        seed=seed,
+        renderer=renderer.value,
+    )
+    settings = Settings(mask_model, mask_image_size) if masks == Masks.sam2 else None
+    destination = Destination(push, license) if push else None
+    with terminal.generation_progress(spec.env, episodes) as on_event:
+        summary = run(spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event)
+    terminal.print_summary(summary, spec, push or out)
+    if settings:
+        terminal.print_masks([report(summary.root)])
+
+
+@app.command()
+def envs() -> None:
+    """List the environments."""
+    from distractor_data.envs.suite import environments
+
+    typer.echo("\n".join(environments()))

@@ -1,0 +1,74 @@
+"""Datasets to the Hugging Face Hub and back: `dmask push` and `dmask pull`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distractor_data.options import Directory, DryRun, Private, Revision, Split, Tag, TokenFile, token_of
+from distractor_data.spec import DEFAULT_DIR
+
+app = typer.Typer()
+
+
+@app.command()
+def push(
+    directory: Directory = Path(DEFAULT_DIR),
+    name: Annotated[str | None, typer.Argument(help="ORG/NAME; without it <you>/<the folder's name>.")] = None,
+    private: Private = False,
+    revision: Revision = None,
+    tag: Tag = None,
+    message: Annotated[str, typer.Option(help="What the commits say.")] = "Upload dataset",
+    license: Annotated[str | None, typer.Option(help="Needed where the background videos are real ones.")] = None,
+    token_file: TokenFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Publish a dataset on the Hugging Face Hub, with its card.
+
+    Interrupted, the same command goes on where it stopped; later it sends only what changed.
+    """
+    from distractor_data import publish, terminal
+
+    pushed = publish.push(
+        directory,
+        name,
+        private=private,
+        revision=revision,
+        tag=tag,
+        message=message,
+        token=token_of(token_file),
+        license=license,
+        dry_run=dry_run,
+    )
+    terminal.print_push(pushed, dry_run, 'load_dataset("{}")')
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="ORG/NAME of a dataset on the Hub.")],
+    directory: Directory,
+    env: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
+    split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A tag, branch or commit.")] = None,
+    token_file: TokenFile = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies only in the folder.")] = False,
+) -> None:
+    """Get a dataset from the Hugging Face Hub and verify it. Interrupted, the same command goes on.
+
+    What would be lost, because it lies only in the folder, is named and left as it is.
+    """
+    from distractor_data import terminal
+    from distractor_data.pull import pull as run
+
+    counts = run(
+        name,
+        directory,
+        env=env,
+        split=split.value if split else None,
+        revision=revision,
+        token=token_of(token_file),
+        overwrite=overwrite,
+    )
+    terminal.print_verified(counts)

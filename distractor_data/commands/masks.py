@@ -1,0 +1,84 @@
+"""Masks by a model, and spoilt ones: `dmask mask` and `dmask corrupt-masks`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distractor_data.options import Directory, EnvOption, SplitOption
+from distractor_data.spec import DEFAULT_DIR
+
+app = typer.Typer()
+
+
+@app.command()
+def mask(
+    source: Annotated[Path, typer.Argument(help="A dataset, a folder of frames or a video.")] = Path(DEFAULT_DIR),
+    env: EnvOption = None,
+    split: SplitOption = None,
+    model: Annotated[str, typer.Option(help="A SAM 2 model on the Hub, or its checkpoint file.")] = (
+        "facebook/sam2.1-hiera-tiny"
+    ),
+    image_size: Annotated[int, typer.Option(help="The model's input; 512 or 256 for small frames.")] = 1024,
+    batch: Annotated[int, typer.Option(help="Videos tracked at once; 0: 32 on a GPU, 8 without.")] = 0,
+    prompt: Annotated[
+        str, typer.Option(help="simulator, motion, box=x0,y0,x1,y1, point=x,y or mask=FILE.")
+    ] = "simulator",
+    reprompt: Annotated[int, typer.Option(help="Give the box again every so many frames; 0: never.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="bf16, float32, or auto: bf16 where the device is made for it.")
+    ] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Where the masks of a video go.")] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Measure the masks that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another model's masks.")] = False,
+) -> None:
+    """Masks by SAM 2 for a dataset (the simulator's are kept beside them) or for one video.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from distractor_data import terminal
+    from distractor_data.dataset import read
+    from distractor_data.masks.annotate import Settings, mask_dataset
+    from distractor_data.masks.annotate import report_only as measure_again
+
+    part = split.value if split else None
+    if report_only:
+        terminal.print_masks(measure_again(source, env, part))
+        return
+    settings = Settings(model, image_size, batch, prompt, reprompt, device, precision)
+    if read.configs(source):
+        with terminal.frame_progress("masks") as on_frames:
+            reports = mask_dataset(source, settings, env, part, overwrite, on_frames)
+        terminal.print_masks(reports)
+    else:
+        from distractor_data.masks.video import mask_video
+
+        with terminal.frame_progress(source.name) as on_frames:
+            quality = mask_video(source, out, settings, overwrite, on_frames)
+        terminal.print_video_masks(quality, out)
+
+
+@app.command("corrupt-masks")
+def corrupt_masks(
+    directory: Directory,
+    out: Annotated[Path, typer.Option(help="Where the copy goes.")],
+    env: EnvOption = None,
+    split: SplitOption = None,
+    dilate: Annotated[int, typer.Option(help="Grow by so many pixels.")] = 0,
+    erode: Annotated[int, typer.Option(help="Shrink by so many pixels.")] = 0,
+    shift: Annotated[int, typer.Option(help="Move by up to so many pixels, drawn for each frame.")] = 0,
+    flip: Annotated[float, typer.Option(help="Probability of inverting a pixel.")] = 0.0,
+    drop: Annotated[float, typer.Option(help="Probability of emptying a frame's mask.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
+) -> None:
+    """Copy a dataset with degraded masks, and measure them."""
+    from distractor_data import terminal
+    from distractor_data.masks.corrupt import Corruption, corrupt_dataset
+
+    how = Corruption(dilate, erode, shift, flip, drop, seed)
+    with terminal.frame_progress("masks") as on_frames:
+        reports = corrupt_dataset(directory, out, how, env, split.value if split else None, on_frames)
+    terminal.print_masks(reports)

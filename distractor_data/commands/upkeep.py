@@ -1,0 +1,36 @@
+"""Care of the datasets that are there: `dmask verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distractor_data.options import Directory
+from distractor_data.spec import DEFAULT_DIR
+
+app = typer.Typer()
+
+
+@app.command()
+def verify(
+    directory: Directory = Path(DEFAULT_DIR),
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Restore what is damaged or missing, to the byte.")
+    ] = False,
+    backgrounds: Annotated[str | None, typer.Option(help="To repair: the folder of videos, if it was one.")] = None,
+    policy: Annotated[str | None, typer.Option(help="To repair: the policy's file, if it was one.")] = None,
+    model: Annotated[str | None, typer.Option(help="To repair: the mask model's file, if it was one.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
+) -> None:
+    """Compare every file of a dataset with the checksum that was taken when it was written."""
+    from distractor_data import terminal
+    from distractor_data.dataset import meta
+
+    if repair:
+        from distractor_data.repair import Given, repair_all
+
+        given = Given(backgrounds, policy, model)
+        terminal.print_repaired(repair_all(directory, given, workers or None))
+    terminal.print_verified(meta.verify_all(directory))
