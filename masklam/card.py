@@ -10,7 +10,7 @@ from cards.template import fill, read_card, refuse_foreign
 from distractor_data import schema, untrusted
 from distractor_data.dataset import storage
 from distractor_data.spec import full_name
-from masklam import report
+from masklam import measures
 from masklam.methods import find
 from masklam.run import Run
 
@@ -32,8 +32,8 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
 
     config = run.config()
     training, parts = config["training"], config.get("parts", [])
-    row, results, data, env = find(training["method"]), run.results(), run.dataset(), full_name(training["env"])
-    found = list(report.measures(results))
+    method, results, data, env = find(training["method"]), run.results(), run.dataset(), full_name(training["env"])
+    found = list(measures.measures(results))
     hub_name = data["name"] if data["revision"] else None
     metadata = ModelCardData(
         library_name="dmask",
@@ -50,7 +50,7 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
         metadata,
         [(f"{CARD} of {name}", published), (mine, read_card(mine))],
         method=training["method"],
-        title=row.title,
+        title=method.title,
         env=env,
         dataset=data["name"],
         url=f"https://huggingface.co/datasets/{quote(hub_name)}" if hub_name else None,
@@ -58,11 +58,11 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
         parts=", ".join(parts),
         part_names=parts,
         measures=found,
-        remarks=report.remarks(results),
+        remarks=measures.remarks(results),
         sees=training.get("image_column", schema.IMAGE),
         clean=training.get("image_column") == schema.IMAGE_CLEAN,
         reference=results.get("reference", {}).get("run"),
-        curves=CURVES if report.curves(run.metrics(), run.folder / CURVES) else None,
+        curves=CURVES if measures.curves(run.metrics(), run.folder / CURVES) else None,
         reconstruction=RECONSTRUCTION if (run.folder / RECONSTRUCTION).exists() else None,
         name=name or str(run.folder),
         channels=3 * config.get("frame_stack", 1),
@@ -70,15 +70,15 @@ def text(run: Run, name: str | None = None, published: str = "") -> str:
         size=config.get("image_size"),
         latent_dim=config.get("latent_dim"),
         action_dim=config.get("action_dim"),
-        latent=row.latent,
+        latent=method.latent,
         settings=[(k, v) for k, v in public(training).items() if v not in ("", [])],
         measured_out=any(m.kind == "nmse" and m.split == "test" for m in found),
         measured_return=any(m.kind == "return" for m in found),
-        masked=row.masked,
+        masked=method.masked,
     )
 
 
-def eval_results(found: list[report.Measure], env: str, data: dict[str, Any]) -> list[EvalResult]:
+def eval_results(found: list[measures.Measure], env: str, data: dict[str, Any]) -> list[EvalResult]:
     """The measures as the Hub's `model-index` has them."""
     from huggingface_hub import EvalResult
 

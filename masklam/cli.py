@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from distractor_data.errors import run_cli
 from distractor_data.options import DryRun, Private, Revision, Tag, TokenFile, token_of
-from distractor_data.spec import DEFAULT_DIR, full_name
+from masklam.settings import Settings
 
 app = typer.Typer(
     help="Train, probe and publish latent action models.",
@@ -24,73 +26,52 @@ def _app() -> None:
     """Train, probe and publish latent action models."""
 
 
-@app.command()
-def train(
-    dataset: Annotated[str, typer.Option(help="Folder or Hub repository of the dataset")] = DEFAULT_DIR,
-    env: Annotated[str, typer.Option(help="Environment, such as walker-run")] = "walker-run",
-    method: Annotated[str, typer.Option(help="lapo, masklam, laom, laom-labels, masklaom, idm or bc")] = "masklam",
-    out: Annotated[str, typer.Option(help="Folder of the run [runs/METHOD-ENV-SEED]")] = "",
-    stages: Annotated[str, typer.Option(help="Of lam,policy,decoder,evaluation [all]")] = "",
-    seed: Annotated[int, typer.Option(help="Seed")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, … [the best there is]")] = None,
-    cache: Annotated[str | None, typer.Option(help="Folder of decoded frames [~/.cache/dmask]")] = None,
-    streaming: Annotated[
-        bool, typer.Option("--streaming", help="From the Hub, keeping no shard; each process its own")
-    ] = False,
-    image_column: Annotated[str, typer.Option(help="Column of the images")] = "observation.image",
-    mask_column: Annotated[str, typer.Option(help="Column of the masks [the image column's]")] = "",
-    mask_corruption: Annotated[str, typer.Option(help="dilate:PIXELS, erode:PIXELS or noise:SHARE")] = "",
-    held_out: Annotated[float, typer.Option(help="Share of the episodes that only reports see")] = 0.1,
-    labelled_trajectories: Annotated[
-        str, typer.Option(help="Whose actions are seen: 2,8,32 for decoders, one number for other methods, or all")
-    ] = "",
-    latent_dim: Annotated[int, typer.Option(help="Size of a latent action")] = 64,
-    frame_stack: Annotated[int, typer.Option(help="Frames an observation holds")] = 1,
-    encoder_scale: Annotated[int, typer.Option(help="Width of the encoders")] = 1,
-    encoder_deep: Annotated[bool, typer.Option(help="Five resolutions instead of three")] = False,
-    res_blocks: Annotated[int, typer.Option(help="Residual blocks a resolution")] = 2,
-    heads: Annotated[int, typer.Option(help="Width of LAOM's heads")] = 256,
-    quantize: Annotated[str, typer.Option(help="fsq or vq: LAPO's discrete form")] = "",
-    policy_scale: Annotated[int, typer.Option(help="Width of the policy's encoder")] = 2,
-    policy_layers: Annotated[int, typer.Option(help="Linear layers after it [the method's]")] = 0,
-    offset: Annotated[int, typer.Option(help="Steps the inverse dynamics looks ahead [the method's]")] = 0,
-    background_weight: Annotated[float, typer.Option(help="Weight of pixels off the agent")] = 0.0,
-    mask_blur: Annotated[float, typer.Option(help="Gaussian blur of the masks, in pixels")] = 0.0,
-    mask_normalise: Annotated[str, typer.Option(help="Divide by the masks' area: none, image or batch")] = "none",
-    ema: Annotated[float, typer.Option(help="Rate at which LAOM's target follows")] = 0.001,
-    label_weight: Annotated[float, typer.Option(help="Weight of the error on true, standardised actions")] = 0.035,
-    steps: Annotated[int, typer.Option(help="Gradient steps of the latent action model")] = 10_000,
-    policy_steps: Annotated[int, typer.Option(help="Gradient steps of the policy")] = 5_000,
-    decoder_steps: Annotated[int, typer.Option(help="Gradient steps of each decoder")] = 2_500,
-    batch: Annotated[int, typer.Option(help="Transitions a step, over all processes")] = 64,
-    labelled_batch: Annotated[int, typer.Option(help="Labelled ones beside them, for laom-labels")] = 128,
-    lr: Annotated[float, typer.Option(help="Learning rate")] = 1e-3,
-    decoder_lr: Annotated[float, typer.Option(help="Learning rate of the decoders")] = 3e-4,
-    warmup: Annotated[float, typer.Option(help="Share of --steps in which the learning rate rises")] = 0.3,
-    schedule: Annotated[str, typer.Option(help="How it falls then: linear, cosine or constant")] = "linear",
-    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 is none")] = 0.0,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or float32")] = "auto",
-    compile: Annotated[bool, typer.Option("--compile", help="torch.compile")] = False,
-    probe_every: Annotated[int, typer.Option(help="Steps between probes")] = 2000,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 500,
-    eval_episodes: Annotated[int, typer.Option(help="Rollouts a split and budget; 0 skips them")] = 5,
-    reference: Annotated[str, typer.Option(help="Run of bc on all true actions, to normalise returns by")] = "",
-    backgrounds: Annotated[str, typer.Option(help="Videos of the rollouts: those of the dataset")] = "",
-) -> None:
+def _signature() -> inspect.Signature:
+    """The options of `masklam train`: where and on what it runs, then the fields of `Settings`."""
+    places = {
+        "out": (str, "", "Folder of the run; default: runs/METHOD-ENV-SEED"),
+        "device": (str | None, None, "cpu, cuda, …; default: the best there is"),
+        "cache": (str | None, None, "Folder of decoded frames; default: ~/.cache/dmask"),
+    }
+    hints = get_type_hints(Settings)
+    settings = {
+        one.name: (str, "", one.metadata["help"])
+        if one.metadata["read"]
+        else (hints[one.name], one.default, one.metadata["help"])
+        for one in fields(Settings)
+    }
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_option(name, kind, help)
+            )
+            for name, (kind, default, help) in {**settings, **places}.items()
+        ]
+    )
+
+
+def _option(name: str, kind: Any, help: str) -> Any:
+    flag = [f"--{name.replace('_', '-')}"] if kind is bool else []
+    return Annotated[kind, typer.Option(*flag, help=help)]
+
+
+def train(**options: Any) -> None:
     """Train a method's stages, one after the other, and measure what it learnt."""
-    options = dict(locals())
-    folder = options.pop("out") or f"runs/{method}-{full_name(env)}-{seed}"
-    place, store = options.pop("device"), options.pop("cache")
+    read = {one.name: one.metadata["read"] for one in fields(Settings) if one.metadata["read"]}
+    out, device, cache = (options.pop(name) for name in ("out", "device", "cache"))
+    settings = Settings(**{name: read[name](value) if name in read else value for name, value in options.items()})
     from accelerate import PartialState
 
-    from masklam import report
+    from masklam import measures
     from masklam import train as trainer
-    from masklam.settings import Settings, budgets, words
 
-    options["stages"] = words(stages)
-    options["labelled_trajectories"] = budgets(labelled_trajectories)
-    results = trainer.train(Settings(**options), folder, place, store)
-    PartialState().print(f"{folder}\n{report.lines(results)}")  # one of all processes
+    folder = out or f"runs/{settings.method}-{settings.env}-{settings.seed}"
+    results = trainer.train(settings, folder, device, cache)
+    PartialState().print(f"{folder}\n{measures.lines(results)}")  # one of all processes
+
+
+train.__signature__ = _signature()  # type: ignore[attr-defined]
+app.command()(train)
 
 
 @app.command()
@@ -99,24 +80,24 @@ def probe(
     dataset: Annotated[str, typer.Argument(help="Folder or Hub repository of the dataset")],
     env: Annotated[str, typer.Option(help="Environment, such as walker-run")] = "walker-run",
     split: Annotated[str, typer.Option(help="Whose episodes fit the probes: train or test")] = "train",
-    images: Annotated[str, typer.Option(help="uint8 (B, H, W, 3), or float (B, 3, H, W) in [-1, 1]")] = "uint8",
+    images: Annotated[str, typer.Option(help="uint8 (B, H, W, 3), or float (B, 3, H, W) in -1 … 1")] = "uint8",
     image_column: Annotated[str, typer.Option(help="Column of the images")] = "observation.image",
-    mask_column: Annotated[str, typer.Option(help="Column of the masks [the image column's]")] = "",
+    mask_column: Annotated[str, typer.Option(help="Column of the masks; default: the image column's")] = "",
     held_out: Annotated[float, typer.Option(help="Share of the episodes that only reports see")] = 0.1,
     transitions: Annotated[int, typer.Option(help="To fit, and to report on, at most")] = 20_000,
     seed: Annotated[int, typer.Option(help="Of the nonlinear probe and the shuffled pairs")] = 0,
-    cache: Annotated[str | None, typer.Option(help="Folder of decoded frames [~/.cache/dmask]")] = None,
+    cache: Annotated[str | None, typer.Option(help="Folder of decoded frames; default: ~/.cache/dmask")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file of the results")] = None,
 ) -> None:
     """Probe anyone's latent actions or features as a run's are: NMSE, controls, constant dimensions."""
     from distractor_data.dataset import storage
-    from masklam import external, report
+    from masklam import external, measures
 
     options = (env, split, images, image_column, mask_column, held_out, transitions, seed, cache)
     results = external.probe(target, dataset, *options)
     if out is not None:
         storage.write_json(out, results)
-    typer.echo(report.lines(results))
+    typer.echo(measures.lines(results))
 
 
 @app.command()
@@ -127,7 +108,7 @@ def push(
     revision: Revision = None,
     tag: Tag = None,
     message: Annotated[str, typer.Option(help="What the commit says")] = "Upload model",
-    dataset: Annotated[str | None, typer.Option(help="ORG/NAME of the data on the Hub [as trained]")] = None,
+    dataset: Annotated[str | None, typer.Option(help="ORG/NAME of the data on the Hub; default: as trained")] = None,
     token_file: TokenFile = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -153,7 +134,7 @@ def push(
 def study(
     file: Annotated[str, typer.Argument(help="A study's TOML file; scripts/studies holds two")],
     jobs: Annotated[int, typer.Option(help="Runs at a time")] = 1,
-    out: Annotated[str | None, typer.Option(help="Folder of the results [results/ beside FILE]")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the results; default: results/ beside FILE")] = None,
 ) -> None:
     """Run a grid of trainings, with the datasets they need; write one table and plots."""
     from masklam.study import study as run

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +12,14 @@ from torch import Tensor
 
 from distractor_data import schema, sources
 from distractor_data.dataset import meta, storage
-from distractor_data.engines import cores
 from distractor_data.errors import DmaskError, NoSplitError
 from distractor_data.spec import SPLITS, SYNTHETIC, Spec
-from masklam import stages
-from masklam.data import Frames, normalise
-from masklam.probes import Place, tables, thin
+from masklam.data import Frames
+from masklam.job import Job, load, need
+from masklam.loop import Trainer
+from masklam.probes import Place, codes, fitting, latents, tables, thin
+from masklam.rollouts import rollouts
 from masklam.run import Run
-from masklam.stages import Job
 
 TEST = "out"  # the place of the test split in tables of probes
 
@@ -51,6 +47,13 @@ def measure(job: Job, device: torch.device) -> dict[str, Any]:
     return results
 
 
+def evaluate(job: Job, trainer: Trainer) -> None:
+    """All measures, into `results.json`."""
+    need(job, trainer.run, "policy" if job.method.family == "bc" else "lam")
+    if trainer.main:
+        trainer.run.save_results(measure(job, trainer.device), job.settings)
+
+
 # --- probes --------------------------------------------------------------------------------------------------
 
 
@@ -63,14 +66,14 @@ def probes(job: Job, device: torch.device) -> dict[str, Any]:
     if (test := load_test(job)) is not None:
         places[TEST] = Place(test, thin(test.transitions()))
     results = tables(
-        lambda frames, t, later: stages.latents(job.model, frames, t, device, later),
-        Place(job.frames, stages.fitting(job)),
+        lambda frames, t, later: latents(job.model, frames, t, device, later),
+        Place(job.frames, fitting(job)),
         places,
         job.settings.seed,
     )
     if test is None:
         results["missing"].append("probes on the test split: the dataset has none")
-    if (used := stages.codes(job, device)) is not None:
+    if (used := codes(job, device)) is not None:
         results["codes"] = used
     return results
 
@@ -78,7 +81,7 @@ def probes(job: Job, device: torch.device) -> dict[str, Any]:
 def load_test(job: Job) -> Frames | None:
     """The test split; None where the dataset says that it has none. Raises `DmaskError` where it can't be read."""
     try:
-        return stages.load(job.settings, "test", job.cache)
+        return load(job.settings, "test", job.cache)
     except NoSplitError:
         return None
 
@@ -93,7 +96,7 @@ def returns(job: Job, device: torch.device) -> dict[str, Any]:
     the mean over the mean return of the dataset's own episodes, those of the expert; `normalised_bc` over that of
     `--reference`, behaviour cloning on all true actions in front of the same videos.
     """
-    if job.row.latent and "decoder" not in job.finished:
+    if job.method.latent and "decoder" not in job.finished:
         return {"missing": ["returns: the action decoders are not trained"]}
     spec, expert = rollout_spec(job), expert_return(job)
     cloned = reference(job) if job.settings.reference else {}
@@ -190,75 +193,3 @@ def backgrounds(job: Job, spec: Spec) -> str:
             f"--backgrounds {job.settings.backgrounds} are not the videos that the dataset was made with"
         )
     return job.settings.backgrounds
-
-
-@torch.no_grad()
-def rollouts(
-    act: Callable[[Tensor], Tensor], spec: Spec, episodes: int, stack: int, device: torch.device
-) -> list[float]:
-    """Returns of episodes 0 … episodes - 1 of a spec.
-
-    The environments run in one process each, as many at a time as there are cores, in step with each other; one
-    forward of the policy serves them all.
-    """
-    together = min(episodes, cores())
-    context = multiprocessing.get_context("spawn")
-    workers = []
-    for slot in range(together):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, spec, range(slot, episodes, together)), daemon=True)
-        process.start()
-        theirs.close()
-        workers.append((process, ours))
-    totals = [0.0] * episodes
-    live = {slot: (pipe, deque[np.ndarray](maxlen=stack)) for slot, (_, pipe) in enumerate(workers)}
-    try:
-        while live:
-            for slot in list(live):
-                pipe, seen = live[slot]
-                message = pipe.recv()
-                if isinstance(message, DmaskError):
-                    raise message
-                if message is None:
-                    del live[slot]
-                    continue
-                episode, image, reward, first = message
-                totals[episode] += reward
-                seen.extend([image] * stack if first else [image])
-            if live:
-                images = np.stack([np.concatenate(list(seen), axis=2) for _, seen in live.values()])
-                pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-                actions = act(normalise(pixels)).float().cpu().numpy()
-                for (pipe, _), action in zip(live.values(), actions, strict=True):
-                    pipe.send(action)
-    except EOFError as error:
-        raise DmaskError("an environment of the evaluation ended by itself; see the lines above") from error
-    finally:
-        for process, pipe in workers:
-            pipe.close()
-            process.join(timeout=5)
-            process.terminate()
-    return totals
-
-
-def _serve(pipe: Connection, spec: Spec, episodes: range) -> None:
-    """In a process of its own: play episodes, sending (episode, image, reward, whether it is the first)."""
-    from distractor_data import envs
-
-    try:
-        for episode in episodes:
-            env = envs.make(spec, episode)
-            observation, reward, done, first = env.reset(), 0.0, False, True
-            while True:
-                pipe.send((episode, observation.image, reward, first))
-                action = pipe.recv()
-                if done:
-                    break
-                observation, reward, done = env.step(action)
-                first = False
-            env.close()
-        pipe.send(None)
-    except DmaskError as error:
-        pipe.send(error)
-    except (EOFError, BrokenPipeError):
-        return  # the evaluation has ended

@@ -16,9 +16,9 @@ from distractor_data import schema, sources
 from distractor_data.errors import DmaskError, NoSplitError, nearest
 from masklam import data, probes
 from masklam.data import Frames
+from masklam.job import split_episodes
 from masklam.probes import Place
 from masklam.settings import matching
-from masklam.stages import split_episodes
 
 BATCH = 64
 FORMS = ("uint8", "float")  # (B, H, W, 3) as stored, or float32 (B, 3, H, W) in [-1, 1]

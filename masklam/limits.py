@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from distractor_data import untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.untrusted.values import Kind, flag, listing, matching, record, text, whole
+
+if TYPE_CHECKING:
+    from masklam.models import Model
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -39,7 +39,6 @@ ARGUMENTS: dict[str, Kind] = {
 _TRAINING = record({"method": text, "env": text}, {"dataset": text, "backgrounds": text})
 _CONFIG = record({}, {**ARGUMENTS, "training": _TRAINING})
 _TRAINED = record({name: ARGUMENTS[name] for name in ("method", "action_dim")}, {"training": _TRAINING})
-M = TypeVar("M", bound=nn.Module)
 
 
 def check(arguments: Mapping[str, Any]) -> None:
@@ -61,12 +60,13 @@ def check_version(place: object, version: int | None) -> None:
         )
 
 
-def load(model: Callable[..., M], folder: Path) -> M:
+def load(model: Callable[..., Model], folder: Path) -> Model:
     """The model of a folder, on the CPU.
 
     Raises `DmaskError` where its weights lack one, or one has another shape: their header is compared with a model
     that takes no memory, in which they then take their place.
     """
+    import torch
     from safetensors.torch import load_file
 
     path, config = untrusted.inside(folder, CONFIG), read_config(folder)

@@ -271,7 +271,7 @@ class Model(
         encoder_scale: int = 1,
         encoder_deep: bool = False,
         res_blocks: int = 2,
-        heads: int = 1024,
+        heads: int = 256,
         quantize: str = "",
         policy_scale: int = 2,
         policy_layers: int = 3,
@@ -283,19 +283,19 @@ class Model(
         super().__init__()
         channels, channels_in = widths(encoder_scale, encoder_deep), 3 * frame_stack
         side = -(-image_size // 2 ** len(channels))
-        row = find(method)
+        kind = find(method)
         self.method, self.frame_stack, self.parts, self.budgets = method, frame_stack, parts, sorted(budgets)
         self.image_size = image_size
         if "lam" in parts:
             shape = (channels_in, channels, res_blocks, side)
-            if row.family == "lapo":
+            if kind.family == "lapo":
                 self.lam: Lapo | Laom | ActionModel = Lapo(*shape, latent_dim, quantize)
-            elif row.family == "laom":
-                self.lam = Laom(*shape, latent_dim, heads, action_dim if row.labels else 0, spatial=row.masked)
+            elif kind.family == "laom":
+                self.lam = Laom(*shape, latent_dim, heads, action_dim if kind.labels else 0, spatial=kind.masked)
             else:
                 self.lam = ActionModel(*shape, heads, action_dim)
         if "policy" in parts:
-            outputs = latent_dim if row.latent else action_dim
+            outputs = latent_dim if kind.latent else action_dim
             self.policy = Policy(channels_in, widths(policy_scale), res_blocks, outputs, policy_layers)
         self.apply(initialise)
         if "decoder" in parts:  # with torch's own initial weights

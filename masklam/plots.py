@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distractor_data.dataset import storage
-from masklam import report
-from masklam.table import CURVE, Rows, groups, interval, seeds
+from masklam import measures
+from masklam.results import CURVE, Rows, groups, interval, seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Plot = Callable[[Any, Rows], bool]  # draws rows of one environment and difficulty on axes; whether there were any
-NMSE = report.PROBES["linear_probe"]
+NMSE = measures.PROBES["linear_probe"]
 SPLITS = {"train": "held-out episodes, training split", "test": "test split"}
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from masklam import probe
 from masklam.data import Frames, generator
+from masklam.job import Job
+from masklam.models import FSQ, VQ, Lapo, Model
 
 GRID = 4  # the background's motion is measured on so many cells a side
 MOST = 20_000  # transitions of a place, at most
@@ -97,3 +99,56 @@ def background_motion(frames: Frames, t: Tensor) -> Tensor:
         share = F.adaptive_avg_pool2d(off, GRID).clamp(min=1e-3)
         found.append((F.adaptive_avg_pool2d(change * off, GRID) / share).flatten(1))
     return torch.cat(found)
+
+
+# --- of a run, while it trains and after ---------------------------------------------------------------------
+
+
+@torch.no_grad()
+def latents(
+    model: Model, frames: Frames, t: Tensor, device: torch.device, later: Tensor | None = None, batch: int = 256
+) -> Tensor:
+    """Latent actions between t and `later`, which is t + 1 by default; (M,) → (M, d), on the frames' device."""
+    stack = model.frame_stack
+    pairs = zip(t.split(batch), (t + 1 if later is None else later).split(batch), strict=True)
+    found = [
+        model.latent(frames.observations(i, stack, device), frames.observations(j, stack, device)) for i, j in pairs
+    ]
+    return torch.cat(found).float().to(frames.image.device)
+
+
+def fitting(job: Job) -> Tensor:
+    """The transitions that fit a probe: of training episodes, thinned evenly."""
+    return thin(job.frames.transitions(job.training))
+
+
+def probe_actions(job: Job, device: torch.device) -> dict[str, Any]:
+    """Linear probe, latent action → action: fitted on training episodes, reported on held-out ones."""
+    frames, fit, test = job.frames, fitting(job), thin(job.frames.transitions(job.held))
+    ridge = probe.fit(latents(job.model, frames, fit, device), frames.action[fit], frames.episode[fit])
+    z = latents(job.model, frames, test, device)
+    measures = probe.nmse(ridge(z), frames.action[test])
+    return {**measures, "strength": ridge.strength, "constant": probe.constant(z)}
+
+
+def codes(job: Job, device: torch.device) -> dict[str, Any] | None:
+    """How the codebook is used on held-out episodes; None for a model without one."""
+    quantise = getattr(job.model.lam, "quantize", None)
+    if not isinstance(quantise, FSQ | VQ):
+        return None
+    z = latents(job.model, job.frames, thin(job.frames.transitions(job.held)), device)
+    return probe.usage(quantise.codes(z.to(device)).cpu(), quantise.size)
+
+
+@torch.no_grad()
+def pictures(job: Job, device: torch.device, t: Tensor) -> Tensor:
+    """Rows of the frame, the next one, its mask where there is one, and the prediction; (H', W', 3) uint8."""
+    frames, model = job.frames, job.model
+    now = frames.observations(t, model.frame_stack, device)
+    after = frames.observations(t + 1, model.frame_stack, device)
+    assert isinstance(model.lam, Lapo)
+    rows = [x[:, -3:] for x in (now, after, model.lam.predict(now, model.latent(now, after)))]  # the newest frame
+    if frames.mask is not None:
+        rows.insert(2, 2 * frames.masks(t + 1).to(device).expand(-1, 3, -1, -1) - 1)
+    grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)  # (3, H', W')
+    return ((grid.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu()

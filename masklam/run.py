@@ -32,8 +32,8 @@ from distractor_data.untrusted.values import (
 )
 from masklam import limits
 from masklam.limits import CONFIG, VERSION, WEIGHTS
+from masklam.measures import PROBES
 from masklam.models import Model
-from masklam.report import PROBES
 from masklam.settings import Settings
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from distractor_data import schema
 from distractor_data.device import PRECISIONS
@@ -11,39 +13,41 @@ from distractor_data.spec import DEFAULT_DIR, full_name
 from masklam.limits import LIMITS
 from masklam.methods import METHODS, find
 
+NORMALISATIONS = ("none", "image", "batch")
+SCHEDULES = ("linear", "cosine", "constant")
 BUDGETS = (2, 4, 8, 16, 32, 64, 128)
-# Fields that may change when a run goes on: they decide what is done and shown, not what is learnt.
-FREE = (
-    "dataset",
-    "streaming",
-    "stages",
-    "eval_episodes",
-    "backgrounds",
-    "reference",
-    "probe_every",
-    "checkpoint_every",
-    "compile",
-)
-_POSITIVE = (
-    "steps",
-    "policy_steps",
-    "decoder_steps",
-    "batch",
-    "latent_dim",
-    "frame_stack",
-    "encoder_scale",
-    "policy_scale",
-    "heads",
-    "labelled_batch",
-    "probe_every",
-    "checkpoint_every",
-)
-_CHOICES = {
-    "quantize": ("", "fsq", "vq"),
-    "mask_normalise": ("none", "image", "batch"),
-    "schedule": ("linear", "cosine", "constant"),
-    "precision": PRECISIONS,
-}
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    least: int | None = None,
+    choices: tuple[str, ...] = (),
+    free: bool = False,
+    read: Callable[[str], Any] | None = None,
+) -> Any:
+    """A setting, with all that the command line says and checks of it.
+
+    `free` ones may change when a run goes on: they decide what is done and shown, not what is learnt. `read` makes
+    the value of the option's text.
+    """
+    return field(
+        default=default, metadata={"help": help, "least": least, "choices": choices, "free": free, "read": read}
+    )
+
+
+def words(text: str) -> tuple[str, ...]:
+    """`"lam,policy"` → `("lam", "policy")`."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def budgets(text: str) -> tuple[int, ...]:
+    """`"2,8,all"` → `(2, 8, 0)`. Raises `DmaskError` for what is no number."""
+    try:
+        return tuple(0 if word == "all" else int(word) for word in words(text))
+    except ValueError as error:
+        raise DmaskError(f"{text!r} is no list of whole numbers; give something like 2,8,32 or all") from error
 
 
 @dataclass(frozen=True)
@@ -56,79 +60,80 @@ class Settings:
     data; here errors on actions are divided by their variance, so that 0.001 × 35 = 0.035 weighs as much.
     """
 
-    dataset: str = DEFAULT_DIR
-    env: str = "walker-run"
-    method: str = "masklam"
-    stages: tuple[str, ...] = ()  # all that the method has
-    seed: int = 0
+    dataset: str = option(DEFAULT_DIR, "Folder or Hub repository of the dataset", free=True)
+    env: str = option("walker-run", "Environment, such as walker-run")
+    method: str = option("masklam", "lapo, masklam, laom, laom-labels, masklaom, idm or bc")
+    stages: tuple[str, ...] = option((), "Of lam,policy,decoder,evaluation; default: all", free=True, read=words)
+    seed: int = option(0, "Seed")
     # data
-    streaming: bool = False  # from the Hub: fetch a shard at a time and keep only what is decoded
-    image_column: str = schema.IMAGE
-    mask_column: str = ""  # the mask that belongs to the image column
-    mask_corruption: str = ""  # dilate:PIXELS, erode:PIXELS or noise:SHARE
-    held_out: float = 0.1  # share of the training episodes that only reports see
-    labelled_trajectories: tuple[int, ...] = ()  # 2, 4, … 128 as far as there are so many, or the last of them
+    streaming: bool = option(False, "From the Hub, keeping no shard; each process its own", free=True)
+    image_column: str = option(schema.IMAGE, "Column of the images")
+    mask_column: str = option("", "Column of the masks; default: the image column's")
+    mask_corruption: str = option("", "dilate:PIXELS, erode:PIXELS or noise:SHARE")
+    held_out: float = option(0.1, "Share of the episodes that only reports see")
+    labelled_trajectories: tuple[int, ...] = option(
+        (), "Whose actions are seen: 2,8,32 for decoders, one number for other methods, or all", read=budgets
+    )
     # model
-    latent_dim: int = 64
-    frame_stack: int = 1
-    encoder_scale: int = 1
-    encoder_deep: bool = False
-    res_blocks: int = 2
-    heads: int = 256
-    quantize: str = ""
-    policy_scale: int = 2
-    policy_layers: int = 0
+    latent_dim: int = option(64, "Size of a latent action", least=1)
+    frame_stack: int = option(1, "Frames an observation holds", least=1)
+    encoder_scale: int = option(1, "Width of the encoders", least=1)
+    encoder_deep: bool = option(False, "Five resolutions instead of three")
+    res_blocks: int = option(2, "Residual blocks a resolution")
+    heads: int = option(256, "Width of LAOM's heads", least=1)
+    quantize: str = option("", "fsq or vq: LAPO's discrete form", choices=("", "fsq", "vq"))
+    policy_scale: int = option(2, "Width of the policy's encoder", least=1)
+    policy_layers: int = option(0, "Linear layers after it; default: the method's")
     # objective
-    offset: int = 0
-    background_weight: float = 0.0
-    mask_blur: float = 0.0
-    mask_normalise: str = "none"
-    ema: float = 0.001
-    label_weight: float = 0.035
+    offset: int = option(0, "Steps the inverse dynamics looks ahead; default: the method's")
+    background_weight: float = option(0.0, "Weight of pixels off the agent")
+    mask_blur: float = option(0.0, "Gaussian blur of the masks, in pixels")
+    mask_normalise: str = option("none", "Divide by the masks' area: none, image or batch", choices=NORMALISATIONS)
+    ema: float = option(0.001, "Rate at which LAOM's target follows")
+    label_weight: float = option(0.035, "Weight of the error on true, standardised actions")
     # optimisation
-    steps: int = 10_000
-    policy_steps: int = 5_000
-    decoder_steps: int = 2_500
-    batch: int = 64
-    labelled_batch: int = 128  # beside each other one, for `laom-labels`
-    lr: float = 1e-3
-    decoder_lr: float = 3e-4
-    warmup: float = 0.3  # share of `steps`; the other stages have none
-    schedule: str = "linear"
-    clip: float = 0.0
-    precision: str = "auto"
-    compile: bool = False
+    steps: int = option(10_000, "Gradient steps of the latent action model", least=1)
+    policy_steps: int = option(5_000, "Gradient steps of the policy", least=1)
+    decoder_steps: int = option(2_500, "Gradient steps of each decoder", least=1)
+    batch: int = option(64, "Transitions a step, over all processes", least=1)
+    labelled_batch: int = option(128, "Labelled ones beside them, for laom-labels", least=1)
+    lr: float = option(1e-3, "Learning rate")
+    decoder_lr: float = option(3e-4, "Learning rate of the decoders")
+    warmup: float = option(0.3, "Share of --steps in which the learning rate rises")
+    schedule: str = option("linear", "How it falls then: linear, cosine or constant", choices=SCHEDULES)
+    clip: float = option(0.0, "Largest norm of the gradient; 0 is none")
+    precision: str = option("auto", "auto, bf16 or float32", choices=PRECISIONS)
+    compile: bool = option(False, "torch.compile", free=True)
     # reports
-    probe_every: int = 2000
-    checkpoint_every: int = 500
-    eval_episodes: int = 5
-    reference: str = ""  # folder of an evaluated run of `bc` on all true actions, by whose return others are divided
-    backgrounds: str = ""  # the folder that the dataset was made with, where that was not synthetic
+    probe_every: int = option(2000, "Steps between probes", least=1, free=True)
+    checkpoint_every: int = option(500, "Steps between checkpoints", least=1, free=True)
+    eval_episodes: int = option(5, "Rollouts a split and budget; 0 skips them", free=True)
+    reference: str = option("", "Run of bc on all true actions, to normalise returns by", free=True)
+    backgrounds: str = option("", "Videos of the rollouts: those of the dataset", free=True)
 
     def __post_init__(self) -> None:
-        row = find(self.method)
+        method = find(self.method)
         object.__setattr__(self, "env", full_name(self.env))
-        if row.takes("mask_column"):
+        if method.takes("mask_column"):
             object.__setattr__(self, "mask_column", matching(self.image_column, self.mask_column))
-        for field in fields(self):
-            value, option = getattr(self, field.name), "--" + field.name.replace("_", "-")
-            if field.name in _POSITIVE and value < 1:
-                raise DmaskError(f"{option} is {value}; give a number of at least 1")
-            if field.name in LIMITS and value > LIMITS[field.name][1]:
-                raise DmaskError(f"{option} is {value}; give a number of at most {LIMITS[field.name][1]}")
-            if isinstance(value, float) and not value >= 0:
-                raise DmaskError(f"{option} is {value}; give a number of at least 0")
-            if value not in _CHOICES.get(field.name, (value,)):
-                raise DmaskError(f"{option} is {value!r}; choose one of {', '.join(_CHOICES[field.name])}")
-            if value != field.default and not row.takes(field.name):
-                others = ", ".join(name for name, other in METHODS.items() if field.name in other.options)
-                raise DmaskError(f"{option} does nothing for {self.method}, only for {others}; leave it out")
+        for one in fields(self):
+            value, name, rules = getattr(self, one.name), "--" + one.name.replace("_", "-"), one.metadata
+            least = 0 if rules["least"] is None and isinstance(value, float) else rules["least"]
+            if least is not None and not value >= least:
+                raise DmaskError(f"{name} is {value}; give a number of at least {least}")
+            if one.name in LIMITS and value > LIMITS[one.name][1]:
+                raise DmaskError(f"{name} is {value}; give a number of at most {LIMITS[one.name][1]}")
+            if rules["choices"] and value not in rules["choices"]:
+                raise DmaskError(f"{name} is {value!r}; choose one of {', '.join(rules['choices'])}")
+            if value != one.default and not method.takes(one.name):
+                others = ", ".join(other for other, found in METHODS.items() if one.name in found.options)
+                raise DmaskError(f"{name} does nothing for {self.method}, only for {others}; leave it out")
         for stage in self.stages:
-            if stage not in row.stages:
-                raise DmaskError(f"--stages {stage}: {self.method} has the stages {', '.join(row.stages)}")
+            if stage not in method.stages:
+                raise DmaskError(f"--stages {stage}: {self.method} has the stages {', '.join(method.stages)}")
         if any(budget < 0 for budget in self.labelled_trajectories):
             raise DmaskError("--labelled-trajectories: give numbers of at least 1, such as 2,8,32, or all")
-        if row.labels and len(self.labelled_trajectories) > 1:
+        if method.labels and len(self.labelled_trajectories) > 1:
             raise DmaskError(
                 f"--labelled-trajectories: {self.method} learns from one number of them; give one, and to each "
                 "number a run of its own"
@@ -158,14 +163,4 @@ def matching(image: str, mask: str) -> str:
     return mask or own
 
 
-def words(text: str) -> tuple[str, ...]:
-    """`"lam,policy"` → `("lam", "policy")`."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def budgets(text: str) -> tuple[int, ...]:
-    """`"2,8,all"` → `(2, 8, 0)`. Raises `DmaskError` for what is no number."""
-    try:
-        return tuple(0 if word == "all" else int(word) for word in words(text))
-    except ValueError as error:
-        raise DmaskError(f"{text!r} is no list of whole numbers; give something like 2,8,32 or all") from error
+FREE = tuple(one.name for one in fields(Settings) if one.metadata["free"])

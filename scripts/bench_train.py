@@ -28,7 +28,8 @@ from distractor_data import schema, sources
 from distractor_data.dataset import storage
 from distractor_data.device import uses_bf16
 from distractor_data.spec import DEFAULT_DIR
-from masklam import data, stages
+from masklam import data
+from masklam import job as jobs
 from masklam.models import Lapo
 from masklam.objectives import Batch, Reconstruction, Weighting
 from masklam.run import Run
@@ -103,7 +104,7 @@ def their_loop(folder: str, frames: data.Frames, settings: Settings, bf16: bool)
 
 
 def beside(
-    options: argparse.Namespace, job: stages.Job, settings: Settings, bf16: bool, ours: float, both: float
+    options: argparse.Namespace, job: jobs.Job, settings: Settings, bf16: bool, ours: float, both: float
 ) -> list[tuple[str, str]]:
     """Rows of their loop, and how much faster ours is; `ours` is our time for a batch, `both` with its step."""
     gather, step = their_loop(options.laom, job.frames, settings, bf16)
@@ -116,7 +117,7 @@ def beside(
     ]
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", default=DEFAULT_DIR)
     parser.add_argument("--env", default="walker-run")
@@ -124,29 +125,31 @@ def main() -> None:
     parser.add_argument("--frame-stack", type=int, default=1)
     parser.add_argument("--laom", metavar="DIR", help="checkout of dunnolab/laom, as a peer")
     parser.add_argument("--seconds", type=float, default=10.0, help="spent on each row")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = uses_bf16("auto", device.type)
-    cores = torch.get_num_threads()
-    size = options.batch
+    cores, size = torch.get_num_threads(), options.batch
     settings = Settings(options.dataset, options.env, method="masklam", batch=size, frame_stack=options.frame_stack)
     rows: list[tuple[str, str]] = []
-
     with tempfile.TemporaryDirectory() as cache:
-        frames = stages.load(settings, "train", cache)
+        frames = jobs.load(settings, "train", cache)
 
         def decode() -> None:
             with tempfile.TemporaryDirectory() as fresh:
-                stages.load(settings, "train", fresh)
+                jobs.load(settings, "train", fresh)
 
         rate = len(frames.image) / best(decode, options.seconds, device) / (os.cpu_count() or 1)
         rows.append(("decoding once, image and mask", f"{rate:,.0f} frames/s a core"))
-        job = stages.prepare(settings, Run(cache), device, cache)
+        job = jobs.prepare(settings, Run(cache), device, cache)
         sampler = data.Sampler(job.frames.transitions(job.training), size, seed=0)
         steps = iter(range(10**9))
 
         def gather() -> Batch:
-            return stages.gather(job, *sampler(next(steps)))
+            return jobs.gather(job, *sampler(next(steps)))
 
         lam = job.model.lam
         assert isinstance(lam, Lapo)

@@ -12,7 +12,16 @@ HOUSE = Path(__file__).parent.parent
 PACKAGES = "distractor_data", "masklam", "cards"
 # From the roof to the ground. A room is a module or a package; of two that fit, the longer name counts.
 ROOMS = """
-masklam.cli  masklam.study  masklam.publish  masklam.card
+masklam.cli
+masklam.study  masklam.publish
+masklam.plots  masklam.results  masklam.plan
+masklam.train
+masklam.card
+masklam.evaluate  masklam.stages  masklam.external
+masklam.probes  masklam.rollouts
+masklam.loop  masklam.job
+masklam.run
+masklam.measures  masklam.objectives  masklam.models  masklam.settings
 masklam
 distractor_data.cli
 distractor_data.commands

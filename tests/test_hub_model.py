@@ -17,7 +17,7 @@ from huggingface_hub import HfApi, ModelCard, constants
 from distractor_data import publish as toolkit
 from distractor_data.errors import DmaskError
 from distractor_data.hub.repository import CARD
-from masklam import card, publish, report, train
+from masklam import card, measures, publish, train
 from masklam.models import Model
 from masklam.run import CONFIG, WEIGHTS, Run
 from masklam.settings import Settings
@@ -85,7 +85,7 @@ def test_the_card_has_what_was_measured_and_no_more(hub: HubServer, run: Path) -
     found.validate()
     results = Run(run).results()
     values = {(r.metric_type, r.metric_name): r for r in found.data.eval_results}
-    assert len(values) == len(list(report.measures(results))) == 8
+    assert len(values) == len(list(measures.measures(results))) == 8
     linear = values["nmse", "linear probe NMSE, test episodes, unseen videos"]
     assert linear.metric_value == results["linear_probe"]["out"]["nmse"]
     assert (linear.dataset_config, linear.dataset_split) == ("walker-run", "test")

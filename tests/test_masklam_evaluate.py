@@ -8,10 +8,12 @@ import torch
 import distractor_data
 from distractor_data import envs, schema
 from distractor_data.dataset import meta, storage
+from distractor_data.engines import cores
 from distractor_data.errors import DmaskError
 from distractor_data.pipeline import generate
 from distractor_data.spec import Spec
-from masklam import data, evaluate, probe, probes, report, stages
+from masklam import data, evaluate, measures, probe, probes
+from masklam import job as jobs
 from masklam.models import FSQ, VQ, Model
 from masklam.run import Run
 from masklam.settings import Settings
@@ -53,7 +55,7 @@ def test_returns_are_those_of_the_environment_and_fixed_by_their_seeds(tmp_path)
     first, second = (evaluate.rollouts(act, spec, 2, stack=2, device=CPU) for _ in range(2))
     assert first == second
     assert all(total > 0 for total in first)
-    assert seen[0].shape == (min(2, evaluate.cores()), 6, 32, 32)
+    assert seen[0].shape == (min(2, cores()), 6, 32, 32)
     assert torch.equal(seen[0][:, :3], seen[0][:, 3:])  # before the start, the first frame repeats
     assert not torch.equal(seen[1][:, :3], seen[1][:, 3:])
 
@@ -103,7 +105,7 @@ def test_a_run_acts_on_the_column_that_it_was_trained_on(distracted, tmp_path, m
         env.close()
         expected = observation.image if column == schema.IMAGE else observation.image_clean
         assert torch.equal(first[0], data.normalise(torch.from_numpy(expected).permute(2, 0, 1)))
-    where = {m.where for m in report.measures(results) if m.kind == "return"}
+    where = {m.where for m in measures.measures(results) if m.kind == "return"}
     assert all("no distractors" in place for place in where) is (column == schema.IMAGE_CLEAN)
 
 
@@ -126,7 +128,7 @@ def test_what_pairs_a_mask_with_the_clean_image_takes_that_cameras(distracted, t
         (schema.IMAGE_CLEAN, [episode.mask_clean for episode in episodes]),
     ):
         chosen = Settings(str(distracted), image_column=column, method="masklam", **SMALL)
-        job = stages.prepare(chosen, Run(tmp_path), CPU, None)
+        job = jobs.prepare(chosen, Run(tmp_path), CPU, None)
         expected = torch.from_numpy(np.concatenate(masks)).float()
         assert torch.equal(job.frames.masks(torch.arange(len(expected)))[:, 0], expected)
         assert torch.equal(job.masks.mask, job.frames.mask)
@@ -141,7 +143,7 @@ def test_what_was_not_measured_is_named(tmp_path):
     missing = "\n".join(results["missing"])
     assert "background probe: the dataset has no masks" in missing
     assert "the test split: the dataset has none" in missing
-    for text in (report.lines(results), (tmp_path / "run" / "README.md").read_text()):
+    for text in (measures.lines(results), (tmp_path / "run" / "README.md").read_text()):
         assert all(f"not measured: {what}" in text for what in results["missing"])
 
 
@@ -165,7 +167,7 @@ def test_returns_of_a_dataset_without_any_are_not_divided_by(distracted, tmp_pat
     results = train(Settings(str(distracted), eval_episodes=1, **BC), str(tmp_path / "run"))
     assert [found["normalised"] for split in results["returns"].values() for found in split.values()] == [None, None]
     assert "normalised return: the expert's return is 0" in results["missing"]
-    assert not [m for m in report.measures(results) if m.kind == "normalised_return"]
+    assert not [m for m in measures.measures(results) if m.kind == "normalised_return"]
 
 
 def test_a_short_name_is_recorded_in_full(tmp_path):
@@ -231,7 +233,7 @@ def test_controls_tell_a_latent_action_from_what_one_observation_shows(tmp_path,
     assert found == pytest.approx(control, abs=1e-6)
     assert found < 0.9  # the policy can be read from its observation
     assert (actions["constant"]["in"], appearance["constant"]["in"]) == (0, 0.5)
-    assert {name for name in appearance if name.endswith("probe")} == set(report.PROBES)
+    assert {name for name in appearance if name.endswith("probe")} == set(measures.PROBES)
 
 
 @pytest.mark.parametrize("quantise", [FSQ(), VQ(8, codes=16, group=4)])
@@ -255,13 +257,14 @@ def test_the_use_of_a_codebook_is_counted(quantise):
 @pytest.mark.parametrize("quantize", ["fsq", "vq"])
 def test_a_quantised_run_reports_its_codes(tmp_path, monkeypatch, capsys, quantize):
     moving_square.write(tmp_path / "d", episodes=3, steps=8)
-    monkeypatch.setattr(stages, "latents", lambda model, frames, t, *rest: torch.zeros(len(t), 4))
+    for module in (probes, evaluate):
+        monkeypatch.setattr(module, "latents", lambda model, frames, t, *rest: torch.zeros(len(t), 4))
     chosen = Settings(str(tmp_path / "d"), method="lapo", quantize=quantize, **SMALL)
     results = train(chosen, str(tmp_path / "run"))
     assert results["codes"]["collapsed"]
     last = [m for m in Run(tmp_path / "run").metrics() if "codebook_used" in m][-1]
     assert last["codebook_perplexity"] == pytest.approx(1)
     assert "it has collapsed" in capsys.readouterr().err
-    for text in (report.lines(results), (tmp_path / "run" / "README.md").read_text()):
+    for text in (measures.lines(results), (tmp_path / "run" / "README.md").read_text()):
         assert "it has collapsed" in text
         assert "perplexity of the codes" in text

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from distractor_data.errors import DmaskError
-from masklam import external, probe, report
+from masklam import external, measures, probe
 from masklam.cli import app
 
 THEIRS = """
@@ -64,9 +64,9 @@ def test_others_latents_stand_in_the_same_tables(dataset: Path) -> None:
     moved = external.probe(f"{target}:movement", source, "walker-run")
     pooled = external.probe(f"{target}:features", source, "walker", images="float")
     for results in (moved, pooled):
-        assert set(report.PROBES) < set(results)
+        assert set(measures.PROBES) < set(results)
         assert set(results["linear_probe"]) == set(results["constant"]) == {"in", "out"}
-        assert len(list(report.measures(results))) == 8
+        assert len(list(measures.measures(results))) == 8
         assert results["missing"] == []
     assert moved["linear_probe"]["out"]["nmse"] < 0.3 < 0.7 < moved["linear_probe"]["out"]["shuffled"]
     # features of o_t alone know of the action what its policy shows, no more, with the pair or without

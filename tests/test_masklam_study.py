@@ -10,7 +10,7 @@ import torch
 
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
-from masklam import plots, study, table
+from masklam import plots, results, study
 from masklam.settings import Settings
 
 TOML = """
@@ -219,7 +219,7 @@ def measured(plan, value):
         storage.write_json(Path(run.folder) / "results.json", {"linear_probe": places, "returns": returns})
         log = {"stage": "lam", "step": 10, "probe_nmse": value(run, "curve")}
         (Path(run.folder) / "metrics.jsonl").write_text(json.dumps(log) + "\n")
-    return [row for run in plan.runs() for row in table.collect(plan.name, run)]
+    return [row for run in plan.runs() for row in results.collect(plan.name, run)]
 
 
 def test_nothing_but_seeds_is_averaged(file):
@@ -246,7 +246,7 @@ def test_nothing_but_seeds_is_averaged(file):
         line.get_label(): len(line.get_xdata()) for line in plots.figure(plots.returns, rows).axes[0].get_lines()
     }
     assert lines["laom-labels-d64, train split"] == 2  # the budgets of two runs on one line
-    cells = [cell for row in table.summary(rows).splitlines() for cell in row.split(" | ") if "[" in cell]
+    cells = [cell for row in results.summary(rows).splitlines() for cell in row.split(" | ") if "[" in cell]
     assert len(cells) > 100
     for cell in cells:
         middle, low, high = (float(number) for number in re.findall(r"[\d.]+", cell))
@@ -257,7 +257,7 @@ def test_nothing_but_seeds_is_averaged(file):
 def test_rows_of_two_conditions_have_no_mean():
     rows = [{"seed": seed, "value": 1.0} for seed in (0, 1, 1)]
     with pytest.raises(ValueError, match="several conditions"):
-        table.seeds(rows)
+        results.seeds(rows)
 
 
 def test_returns_are_divided_by_those_of_behaviour_cloning_on_all_actions():
@@ -274,7 +274,7 @@ def test_returns_are_divided_by_those_of_behaviour_cloning_on_all_actions():
             ("hard", "lapo", "lapo", 2, "train", 0, 2.0),  # nothing to divide by
         ]
     ]
-    found = {(row["difficulty"], row["label"], row["split"], row["seed"]): row for row in table.over_cloning(rows)}
+    found = {(row["difficulty"], row["label"], row["split"], row["seed"]): row for row in results.over_cloning(rows)}
     assert found["easy", "lapo", "train", 0]["value"] == 2.0 / 8.0
     assert found["easy", "bc-all", "train", 1]["value"] == 10.0 / 8.0
     assert found["easy", "bc-all", "test", 0]["value"] == 1.0
@@ -287,7 +287,7 @@ KEYS = ("difficulty", "label", "method", "budget", "split", "seed", "value")
 
 def test_intervals_contain_their_mean_and_shrink_with_more_seeds():
     rng = np.random.default_rng(0)
-    few, many = (table.interval(rng.normal(size=(seeds, 2))) for seeds in (4, 100))
+    few, many = (results.interval(rng.normal(size=(seeds, 2))) for seeds in (4, 100))
     for middle, low, high in (few, many):
         assert low <= middle <= high
     assert many[2] - many[1] < few[2] - few[1]

@@ -9,7 +9,8 @@ import torch
 from distractor_data import schema
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
-from masklam import data, objectives, publish, stages, train
+from masklam import data, loop, objectives, probes, publish, stages, train
+from masklam import job as jobs
 from masklam.methods import METHODS
 from masklam.models import Model
 from masklam.run import Run
@@ -81,7 +82,7 @@ def test_the_published_model_gives_the_same_latents_to_the_bit(dataset, tmp_path
     frames = data.load(dataset, "walker-run")
     t = frames.transitions()[:8]
     ours, published = saved[-1], Model.from_pretrained(str(tmp_path))
-    assert torch.equal(stages.latents(published, frames, t, CPU), stages.latents(ours, frames, t, CPU))
+    assert torch.equal(probes.latents(published, frames, t, CPU), probes.latents(ours, frames, t, CPU))
     files = {"model.safetensors", "config.json", "metrics.jsonl", "README.md", "reconstruction.png"}
     assert files <= {path.name for path in tmp_path.iterdir()}
 
@@ -137,8 +138,8 @@ def test_the_oracle_learns_from_the_clean_column(tmp_path):
 
 def test_corrupted_masks_train_the_model_and_measure_nothing(dataset, tmp_path):
     chosen = settings(dataset, mask_corruption="noise:0.2", stages=("lam",))
-    job = stages.prepare(chosen, Run(tmp_path), CPU, None)
-    whole = stages.prepare(settings(dataset, stages=("lam",)), Run(tmp_path), CPU, None)
+    job = jobs.prepare(chosen, Run(tmp_path), CPU, None)
+    whole = jobs.prepare(settings(dataset, stages=("lam",)), Run(tmp_path), CPU, None)
     t = whole.frames.transitions()[:4]
     assert not torch.equal(stages.gather(job, t, t + 1).mask, stages.gather(whole, t, t + 1).mask)
     assert torch.equal(job.frames.mask, whole.frames.mask)
@@ -146,22 +147,22 @@ def test_corrupted_masks_train_the_model_and_measure_nothing(dataset, tmp_path):
 
 @pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.labels])
 def test_the_labelled_trajectories_of_a_method_with_labels_are_those_of_its_decoder(dataset, tmp_path, method):
-    job = stages.prepare(settings(dataset, method, labelled_trajectories=(3,)), Run(tmp_path), CPU, None)
+    job = jobs.prepare(settings(dataset, method, labelled_trajectories=(3,)), Run(tmp_path), CPU, None)
     assert (job.budgets, len(job.labelled())) == ([3], 3)
-    assert job.labelled() == stages.prepare(settings(dataset, "lapo"), Run(tmp_path), CPU, None).order[:3]
+    assert job.labelled() == jobs.prepare(settings(dataset, "lapo"), Run(tmp_path), CPU, None).order[:3]
     with refused(f"{method} learns from one number of them"):
         settings(dataset, method, labelled_trajectories=(2, 3))
 
 
 def test_all_labels_are_those_of_all_training_episodes(dataset, tmp_path):
-    job = stages.prepare(settings(dataset, "bc", labelled_trajectories=(0,)), Run(tmp_path), CPU, None)
+    job = jobs.prepare(settings(dataset, "bc", labelled_trajectories=(0,)), Run(tmp_path), CPU, None)
     assert sorted(job.labelled()) == job.training
-    job = stages.prepare(settings(dataset, labelled_trajectories=(2, 0)), Run(tmp_path), CPU, None)
+    job = jobs.prepare(settings(dataset, labelled_trajectories=(2, 0)), Run(tmp_path), CPU, None)
     assert job.budgets == [2, 5]
 
 
 def test_actions_are_standardised_by_what_is_labelled_and_no_more(dataset, tmp_path):
-    job = stages.prepare(settings(dataset, labelled_trajectories=(2, 4)), Run(tmp_path), CPU, None)
+    job = jobs.prepare(settings(dataset, labelled_trajectories=(2, 4)), Run(tmp_path), CPU, None)
     for budget in (2, 4):
         seen = torch.isin(job.frames.episode, torch.tensor(job.order[:budget]))
         standard = job.model.units(budget)(job.frames.action[seen])
@@ -192,7 +193,7 @@ def test_a_published_model_acts_in_the_units_of_the_data(tmp_path, method):
     for scale in (1.0, 0.1):
         with pytest.MonkeyPatch.context() as patch:
             smaller = replace(frames, action=frames.action * scale)
-            patch.setattr(stages, "load", lambda *_, found=smaller: found)
+            patch.setattr(jobs, "load", lambda *_, found=smaller: found)
             chosen = settings(str(data_), method, stages=METHODS[method].stages[:-1])
             few = {k: 30 for k in ("steps", "policy_steps", "decoder_steps") if METHODS[method].takes(k)}
             train.train(replace(chosen, **few), str(tmp_path / str(scale)))
@@ -238,19 +239,19 @@ def test_every_option_that_not_all_methods_take_is_an_option(dataset):
 
 def test_a_learning_rate_warms_up_from_zero_and_falls_to_zero_as_in_laoms_code():
     """LAOM's: step / warm-up, then one minus the share of the rest that is done."""
-    lam = [train.schedule("linear", step, 29_004, 96_680) for step in (0, 14_502, 29_004, 62_842, 96_680)]
+    lam = [loop.schedule("linear", step, 29_004, 96_680) for step in (0, 14_502, 29_004, 62_842, 96_680)]
     assert lam == pytest.approx([0, 0.5, 1, 0.5, 0])
-    assert train.schedule("linear", 0, 0, 10) == 1.0
+    assert loop.schedule("linear", 0, 0, 10) == 1.0
 
 
 def test_the_latent_action_model_alone_warms_up(dataset, tmp_path, monkeypatch):
-    seen, schedule = {}, train.schedule
+    seen, schedule = {}, loop.schedule
 
     def keep(kind, step, warmup, steps):
         seen[steps] = warmup
         return schedule(kind, step, warmup, steps)
 
-    monkeypatch.setattr(train, "schedule", keep)
+    monkeypatch.setattr(loop, "schedule", keep)
     train.train(settings(dataset, warmup=0.3, steps=30, policy_steps=20, decoder_steps=10), str(tmp_path))
     assert seen == {30: 9, 20: 0, 10: 0}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masklam import report
+from masklam import measures
 from masklam.methods import find
 from masklam.run import Run
 
@@ -36,30 +36,30 @@ actions of the same data and images, in front of the same videos. With several s
 def collect(study: str, run: Planned) -> Iterator[dict[str, Any]]:
     """Everything measured in a run, one row a number."""
     folder, settings = Run(run.folder), run.settings
-    results, row = folder.results(), find(settings.method)
+    results, method = folder.results(), find(settings.method)
     common = {
         "study": study,
         "env": run.env,
         "difficulty": run.difficulty,
         "label": run.label,
         "variant": run.label.replace(f"-d{settings.latent_dim}", "", 1),  # whatever the size of its latent action
-        "series": _series(run) if row.labels else run.label,  # whatever its budget
+        "series": _series(run) if method.labels else run.label,  # whatever its budget
         "method": settings.method,
-        "latent_dim": settings.latent_dim if row.latent else None,
+        "latent_dim": settings.latent_dim if method.latent else None,
         "mask_corruption": settings.mask_corruption,
         "image_column": settings.image_column,
         "seed": settings.seed,
         "samples": settings.batch * settings.steps,
         "training_episodes": results.get("training_episodes"),
     }
-    for found in report.measures(results):
+    for found in measures.measures(results):
         if found.kind != "bc_normalised_return":  # the study has its own, of all its seeds
             measured = {"measure": found.name, "where": found.where, "split": found.split, "budget": found.budget}
             value = {"step": settings.steps, "control": found.control, "value": found.value}
             yield {**common, "kind": found.kind, **measured, **value}
     for metric in folder.metrics():
         if metric["stage"] == "lam" and "probe_nmse" in metric:
-            measured = {"measure": CURVE, "where": report.PLACES["in"], "split": "train", "budget": None}
+            measured = {"measure": CURVE, "where": measures.PLACES["in"], "split": "train", "budget": None}
             value = {"step": metric["step"], "control": None, "value": metric["probe_nmse"]}
             yield {**common, "kind": "curve", **measured, **value}
 
