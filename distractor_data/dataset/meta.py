@@ -12,12 +12,12 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from distractor_data import schema, untrusted
 from distractor_data.dataset import storage, sums
+from distractor_data.dataset.totals import RECORD, Totals, of_shards
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, Spec
 
@@ -99,64 +99,83 @@ def refresh(root: Path) -> None:
 
     Raises `DmaskError` where a shard has none: hashing what lies there would bless damage.
     """
-    for name, content in derived(root).items():
+    for name, content in derived(root, again=False).items():
         with storage.recorded_write(root, name) as temporary:
             temporary.write_bytes(content)
 
 
-def derived(root: Path) -> dict[str, bytes]:
-    """The files that follow from the record and the shards: path from the root → content; none without a shard."""
-    record = read_record(root)
-    numbers = storage.shards(root)
+def derived(root: Path, again: bool = True) -> dict[str, bytes]:
+    """The files that follow from the record and the shards: path from the root → content; none without a shard.
+
+    What an earlier call summed up is read and not summed `again` where it is of the shards that are there.
+    """
+    record, numbers = read_record(root), storage.shards(root)
     if not numbers:
         return {}
-    episodes = storage.read_episodes(root)
+    known = _sums_of(root, numbers)
+    sums_of_records = [known[schema.episodes_file(number)] for number in numbers]
+    summed = Totals() if again else _summed(root, sums_of_records)
+    for number in numbers[summed.shards :]:
+        summed = summed.add(sums_of_records[number], storage.read_episodes(root, number))
     here = [root / schema.data_file(number) for number in numbers if number not in storage.released(root)]
     spec = Spec.from_json(record["spec"])
-    total = len(episodes)
     info = {
         "codebase_version": "v3.0",
         "robot_type": spec.env.split("-")[0],
-        "total_episodes": total,
-        "total_frames": int(np.sum(episodes[schema.LENGTH].to_numpy())),
+        "total_episodes": summed.episodes,
+        "total_frames": summed.frames,
         "total_tasks": 1,
         "chunks_size": schema.CHUNK_SIZE,
         "data_files_size_in_mb": max(1, storage.SHARD_FRAMES * 6 // 1000),
         "video_files_size_in_mb": 0,
         "fps": record["fps"],
-        "splits": {spec.split: f"0:{total}"},
+        "splits": {spec.split: f"0:{summed.episodes}"},
         "data_path": schema.DATA_PATH,
         "video_path": None,
-        "features": schema.lerobot_features(_layout(here, episodes), (spec.image_size, spec.image_size)),
+        "features": schema.lerobot_features(_layout(here, summed), (spec.image_size, spec.image_size)),
     }
     tasks = io.BytesIO()
-    task = episodes[schema.TASK_NAMES][0].as_py()[0]
-    pd.DataFrame({"task_index": [0]}, index=pd.Index([task], name="task")).to_parquet(tasks)
+    pd.DataFrame({"task_index": [0]}, index=pd.Index([summed.task], name="task")).to_parquet(tasks)
     return {
+        storage.TOTALS: storage.json_text(summed.to_json()).encode(),
         schema.INFO: storage.json_text(info).encode(),
-        schema.STATS: storage.json_text(_aggregate(episodes)).encode(),
+        schema.STATS: storage.json_text(summed.lerobot()).encode(),
         schema.TASKS: tasks.getvalue(),
-        schema.CHECKSUMS: storage.json_text(_checksums(root, numbers)).encode(),
+        schema.CHECKSUMS: storage.json_text(
+            {name: dataclasses.asdict(value) for name, value in known.items()}
+        ).encode(),
     }
 
 
-def _layout(frames: list[Path], episodes: pa.Table) -> pa.Schema:
+def _summed(root: Path, shards: list[sums.Sum]) -> Totals:
+    """What was summed up of the first of these shards; nothing where that is damaged or of others."""
+    path = untrusted.inside(root, storage.TOTALS)
+    try:
+        if sums.of(path) not in storage.read_sums(root).get(storage.TOTALS, []):
+            return Totals()
+        found = Totals(**untrusted.read_json(path, RECORD))
+    except (DmaskError, OSError):
+        return Totals()
+    return found if found.of == of_shards(shards[: found.shards]) else Totals()
+
+
+def _layout(frames: list[Path], summed: Totals) -> pa.Schema:
     """The columns of the files of frames; where none is here, by the statistics of their episodes."""
     if frames:
         return untrusted.parquet(frames[0]).schema_arrow
-    state, action = (len(episodes[f"stats/{name}/mean"][0]) for name in schema.VECTOR_COLUMNS)
-    held = (name for name in schema.IMAGE_COLUMNS if f"stats/{name}/mean" in episodes.column_names)
+    state, action = (len(summed.stats[name]["mean"]) for name in schema.VECTOR_COLUMNS)
+    held = (name for name in schema.IMAGE_COLUMNS if name in summed.stats)
     return schema.arrow_schema(state, action, tuple(held))
 
 
-def _checksums(root: Path, numbers: list[int]) -> dict[str, dict[str, Any]]:
+def _sums_of(root: Path, numbers: list[int]) -> dict[str, sums.Sum]:
     """What `meta/checksums.json` says. While a file is being written again, it is what it was."""
     known, found = storage.read_sums(root), {}
     for name in (file(number) for number in numbers for file in (schema.data_file, schema.episodes_file)):
         first = known.get(name, [None])[0]
         if first is None:
             raise DmaskError(f"{root / name} has no checksum of the write that made it; {MEND}")
-        found[name] = dataclasses.asdict(first)
+        found[name] = first
     return found
 
 
@@ -203,25 +222,6 @@ def _known(root: Path) -> tuple[bool, sums.Sums]:
         return True, storage.read_sums(root)
     except DmaskError:
         return False, {name: [value] for name, value in storage.published_sums(root).items()}
-
-
-def _aggregate(episodes: pa.Table) -> dict[str, dict[str, Any]]:
-    """Statistics of the split from those of its episodes, weighted by their counts."""
-    whole = [name for name in episodes.column_names if not episodes[name].null_count]  # while shards get new masks
-    names = [name.split("/")[1] for name in whole if name.startswith("stats/")]
-    stats: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(names):
-        low, high, mean, std, count = (
-            np.array(episodes[f"stats/{name}/{key}"].to_pylist()) for key in ("min", "max", "mean", "std", "count")
-        )
-        total = count.sum()
-        average = (mean * count).sum(0) / total
-        variance = ((std**2 + (mean - average) ** 2) * count).sum(0) / total
-        values = {"min": low.min(0), "max": high.max(0), "mean": average, "std": np.sqrt(variance)}
-        shape = (-1, 1, 1) if name in schema.IMAGE_COLUMNS else (-1,)
-        stats[name] = {key: value.reshape(shape).tolist() for key, value in values.items()}
-        stats[name]["count"] = [int(total)]
-    return stats
 
 
 def roots(directory: str | Path) -> list[Path]:

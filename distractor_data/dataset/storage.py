@@ -29,11 +29,12 @@ SHARD_FRAMES = 50_000  # about 300 MB at 64×64; LeRobot and the Hub want files 
 ROW_GROUP = 250  # rows a reader must fetch to see one; an episode never shares a row group with another
 SUMS = ".sums.json"  # of all files here; hidden, because it is of this folder alone
 SUMS_LOCK = ".sums.lock"
+TOTALS = ".totals.json"  # what the shards' records sum up to
 RELEASED = ".released.json"  # numbers of the shards whose frames lie on the Hub alone
 SCRATCH = ".repair"  # what is made anew until it takes its place
 PARTS = ".parts"  # episodes not yet in a shard; the folder is hidden from readers by its name
 FETCHED = ".pull"  # what comes from the Hub and is not in its place yet
-_HIDDEN = re.compile(r"\.(dmask|released|origin)\.json|\.parts/episode-\d{6,}\.parquet")
+_HIDDEN = re.compile(r"\.(dmask|released|origin|totals)\.json|\.parts/episode-\d{6,}\.parquet")
 
 
 def episodes_per_shard(spec: Spec) -> int:
