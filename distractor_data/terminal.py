@@ -23,13 +23,14 @@ from rich.text import Text
 
 from distractor_data.errors import DmaskError, plain
 from distractor_data.events import Event, Made, Masked, OnEvent
+from distractor_data.masks.flags import WORDS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from distractor_data.hub.repository import Push
     from distractor_data.masks.annotate import Report
-    from distractor_data.masks.quality import Quality
+    from distractor_data.masks.video import VideoReport
     from distractor_data.pipeline import Summary
     from distractor_data.spec import Spec
 
@@ -195,7 +196,13 @@ def print_masks(reports: list[Report]) -> None:
     Console(width=max(130, Console().width)).print(table)
 
 
-def print_video_masks(quality: Quality, out: Path | None) -> None:
-    """One line on the masks of a video."""
-    lost = f"; the object is lost on {quality.lost_frames:,} frames" if quality.lost_frames else ""
-    _say(f"{out}: masks/ and overlay.mp4, {quality.coverage:.2%} of the pixels{lost}")
+def print_video_masks(report: VideoReport, out: Path | None) -> None:
+    """One line on the masks of a video and one for each thing that looks wrong with them."""
+    _say(
+        f"{out}: masks/, overlay.mp4 and flags.json, {report.coverage:.2%} of the pixels in {report.frames:,} frames"
+    )
+    for flag, found in report.flags.items():
+        if found:
+            count = sum(last - first + 1 for first, last in found)
+            where = ", ".join(f"{first}–{last}" if last > first else str(first) for first, last in found[:5])
+            _say(f"look at {count:,} frames ({where}{', …' if len(found) > 5 else ''}): {WORDS[flag]}")

@@ -168,9 +168,7 @@ def test_a_long_video_is_sought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(clip) == 200
     decoded = []
     real = frames._decode
-    monkeypatch.setattr(
-        frames, "_decode", lambda *opened: (decoded.append(1) or frame for frame in real(*opened))
-    )
+    monkeypatch.setattr(frames, "_decode", lambda *opened: (decoded.append(1) or frame for frame in real(*opened)))
     list(clip.read(195, 199))
     reader = clip.frames()
     assert len(decoded) <= 2 * GOP
