@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp"}
 FOLDER_FPS = 24  # of a folder of pictures, which doesn't tell
-_KEPT = 1 << 26  # bytes of frames that a reader keeps behind it
+# Frames that a reader keeps behind it: so many bytes of them, but more than threads ask for at once.
+_KEPT_BYTES, _KEPT_LEAST = 1 << 26, 32
 
 
 class Clip(ABC):
@@ -251,8 +252,8 @@ class _Reader(Sequence[np.ndarray]):
 
 
 def _room(frame: np.ndarray) -> int:
-    """How many such frames a reader keeps: more than threads ask for at once."""
-    return max(32, _KEPT // frame.nbytes)
+    """How many such frames a reader keeps."""
+    return max(_KEPT_LEAST, _KEPT_BYTES // frame.nbytes)
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
@@ -269,7 +270,7 @@ def _orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
 
     FFmpeg's `libavutil/display.h`: x' = a·x + c·y, y' = b·x + d·y. A phone writes how it was held.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(data, np.int32)[:5]

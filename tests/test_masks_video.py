@@ -133,17 +133,18 @@ def test_frames_of_several_sizes_get_masks_of_their_own_size(settings, tmp_path)
 
 
 def test_memory_does_not_grow_with_the_video(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(video_frames, "_KEPT", 0)
+    monkeypatch.setattr(video_frames, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(video_frames, "_KEPT_LEAST", 8)
     peaks = []
-    for count in (34, 58):  # a reader keeps 32 frames
-        path = write_video(tmp_path / f"{count}.mp4", count, size=(256, 256))
+    for count in (10, 26):
+        path = write_video(tmp_path / f"{count}.mp4", count, size=(512, 512))
         tracemalloc.start()
         mask_video(
             path, tmp_path / f"out-{count}", replace(settings, prompt="box=0,0,120,120"), prompt_frame=count // 2
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 24 * 256 * 256 / 4  # of 24 masks more, and frames of thrice their size
+    assert peaks[1] - peaks[0] < 16 * 512 * 512 / 4  # of 16 masks more, and frames of thrice their size
 
 
 def test_the_way_back_is_compared(settings, tmp_path):

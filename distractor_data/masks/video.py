@@ -107,11 +107,15 @@ def _check_place(out: Path, overwrite: bool) -> None:
             raise DmaskError(f"{path} is none of our masks and would be lost; choose another --out")
 
 
+def _size(picture: np.ndarray) -> tuple[int, int]:
+    return picture.shape[0], picture.shape[1]
+
+
 def _fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A frame (H, W, 3) uint8 or a mask (H, W) bool at another size (H, W)."""
     import cv2
 
-    if picture.shape[:2] == size:
+    if _size(picture) == size:
         return picture
     how = cv2.INTER_NEAREST if picture.dtype == bool else cv2.INTER_AREA
     return cv2.resize(picture.astype(np.uint8), size[::-1], interpolation=how).astype(picture.dtype)
@@ -120,7 +124,7 @@ def _fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 class _Ordered(Sequence[np.ndarray]):
     """Frames of a clip in the order of a range, all of one size; `own` gets the sizes of those that have another."""
 
-    def __init__(self, source: Clip, order: range, size: tuple[int, int], own: dict[int, tuple[int, ...]]) -> None:
+    def __init__(self, source: Clip, order: range, size: tuple[int, int], own: dict[int, tuple[int, int]]) -> None:
         self.frames, self.order, self.size, self.own = source.frames(), order, size, own
 
     def __len__(self) -> int:
@@ -128,8 +132,8 @@ class _Ordered(Sequence[np.ndarray]):
 
     def __getitem__(self, k: Any) -> Any:
         frame = self.frames[self.order[k]]
-        if frame.shape[:2] != self.size:
-            self.own[self.order[k]] = frame.shape[:2]
+        if _size(frame) != self.size:
+            self.own[self.order[k]] = _size(frame)
         return _fitted(frame, self.size)
 
 
@@ -138,10 +142,10 @@ class _Work:
 
     def __init__(self, source: Clip, prompt: str | Prompt, reprompt: int, at: int) -> None:
         self.source, self.seen = source, Seen(len(source))
-        self.own: dict[int, tuple[int, ...]] = {}  # sizes of the frames that have another than the first prompt's
+        self.own: dict[int, tuple[int, int]] = {}  # sizes of the frames that have another than the first prompt's
         every = reprompt or len(source)
         starts = range(at % every, len(source), every)
-        self.size = source.frames()[starts[0]].shape[:2]
+        self.size = _size(source.frames()[starts[0]])
         stops = [*starts[1:], len(source)]
         orders = [range(start, stop) for start, stop in zip(starts, stops, strict=True)]
         if prompt == "motion" and len(orders) > 1 and len(orders[-1]) == 1:  # which shows no motion
