@@ -10,7 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -62,6 +62,11 @@ class Clip(ABC):
     def turned(self) -> bool:
         """Whether what is stored must be changed to be seen rightly: it lies on its side, has 16 bits or alpha."""
 
+    @property
+    def dropped(self) -> int:
+        """How many frames at the beginning can't be decoded, because what they build on was cut off."""
+        return 0
+
 
 def is_clip(path: Path) -> bool:
     """Whether a path is a folder of pictures or a file named as a video."""
@@ -82,6 +87,19 @@ def entries(folder: Path) -> list[Path]:
             return [folder / entry.name for entry in sorted(found, key=lambda entry: entry.name) if visible(entry)]
     except OSError as error:
         raise DmaskError(f"{folder} can't be read ({error.strerror}); give a folder of videos or frames") from error
+
+
+def why_not(path: Path) -> str:
+    """Why a path is no clip."""
+    if path.name.startswith(".") or path.name == "__MACOSX":
+        return "hidden, as macOS leaves them"
+    if path.is_dir():
+        return "no pictures in this folder"
+    if not path.is_file():
+        return "no regular file"
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return "a single picture; the frames of a video belong in a folder of their own"
+    return "not a video by its name"
 
 
 def visible(entry: os.DirEntry[str] | Path) -> bool:
@@ -145,6 +163,14 @@ class _Pictures(Sequence[np.ndarray]):
         return untrusted.picture(self.files[t])
 
 
+class _Index(NamedTuple):
+    """Time stamps, ascending, of the frames and of the key frames; without key frames, numbers in their place."""
+
+    stamps: np.ndarray
+    keys: np.ndarray
+    dropped: int  # frames before the first that decodes
+
+
 class VideoFile(Clip):
     """A video file. Its frames are those that decode: one that was cut between two key frames begins at the second.
 
@@ -161,7 +187,7 @@ class VideoFile(Clip):
             return float(stream.average_rate or FOLDER_FPS)
 
     def __len__(self) -> int:
-        return len(self._index[0])
+        return len(self._index.stamps)
 
     @property
     def turned(self) -> bool:
@@ -169,32 +195,34 @@ class VideoFile(Clip):
             frame = next(_decode(*opened), None)
             return frame is not None and _orientation(frame) != (1, 0, 0, 1)
 
+    @property
+    def dropped(self) -> int:
+        return self._index.dropped
+
     @functools.cached_property
-    def _index(self) -> tuple[np.ndarray, np.ndarray]:
-        """Time stamps, ascending, of the frames and of the key frames; without key frames, numbers in their place."""
+    def _index(self) -> _Index:
         with untrusted.video(self.path) as (container, stream):
             packets = [
                 (packet.pts, packet.is_keyframe)
                 for packet in container.demux(stream)
                 if packet.size and not packet.is_discard and not packet.is_corrupt
             ]
-        stamps = [pts for pts, _ in packets if pts is not None]
-        if len(set(stamps)) < len(packets):  # some containers have none
+        found = [pts for pts, _ in packets if pts is not None]
+        if len(set(found)) < len(packets):  # some containers have none
             with untrusted.video(self.path) as opened:
                 stamps = list(range(sum(1 for _ in _decode(*opened))))
             keys: list[int] = []
         else:
             keys = [pts for pts, key in packets if key and pts is not None]
             with untrusted.video(self.path) as opened:
-                begin = next((frame.pts for frame in _decode(*opened) if frame.pts is not None), None)
-            begin = max([begin, *keys[:1]]) if begin is not None else max(stamps, default=0) + 1
-            stamps = [pts for pts in stamps if pts >= begin]
+                first = next((frame.pts for frame in _decode(*opened) if frame.pts is not None), None)
+            stamps = [] if first is None else [pts for pts in found if pts >= max([first, *keys[:1]])]
         if not stamps:
             raise DmaskError(f"{self.path} has no frames that can be decoded; replace or delete it")
-        return np.array(sorted(stamps)), np.array(sorted(keys))
+        return _Index(np.array(sorted(stamps)), np.array(sorted(keys)), len(packets) - len(stamps))
 
     def read(self, first: int, last: int) -> Iterator[np.ndarray]:
-        stamps, keys = self._index
+        stamps, keys, _ = self._index
         before = keys[: np.searchsorted(keys, stamps[first], side="right")]
         for key in [*before[-1:], None]:  # from the beginning where seeking doesn't lead to the frame
             with untrusted.video(self.path) as (container, stream):
@@ -217,7 +245,7 @@ class VideoFile(Clip):
 
     def key_before(self, t: int) -> int:
         """The frame from which on decoding leads to frame `t`."""
-        stamps, keys = self._index
+        stamps, keys, _ = self._index
         before = keys[: np.searchsorted(keys, stamps[t], side="right")]
         return max(0, int(np.searchsorted(stamps, before[-1]))) if len(before) else 0
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import av
+import bare
 import numpy as np
 import pytest
 from PIL import Image
 
 from distractor_data import frames
 from distractor_data.envs.backgrounds import open_backgrounds
+from distractor_data.envs.survey import survey
 from distractor_data.errors import DmaskError
 
 HEIGHT, WIDTH, COUNT, GOP = 32, 48, 30, 10
@@ -235,7 +238,11 @@ def test_one_name_of_davis_does_not_hide_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [(".", "480p; give"), ("JPEGImages", "480p; give"), ("JPEGImages/480p/bear", "one video's frames")],
+    [
+        (".", r"give \S*480p$"),
+        ("JPEGImages", r"give \S*480p$"),
+        ("JPEGImages/480p/bear", "one video's frames.*give .*480p$"),
+    ],
 )
 def test_a_folder_too_high_or_too_low_is_told_of(given: str, words: str, tmp_path: Path) -> None:
     write_pictures(tmp_path / "JPEGImages" / "480p" / "bear", ["00000.jpg"])
@@ -244,9 +251,67 @@ def test_a_folder_too_high_or_too_low_is_told_of(given: str, words: str, tmp_pat
     assert open_backgrounds(str(tmp_path / "JPEGImages" / "480p")).videos("train") == ["bear"]
 
 
+def test_a_folder_above_the_splits_is_told_of(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "videos" / "train" / "a", ["0.png"])
+    with pytest.raises(DmaskError, match=r"give \S*videos$"):
+        open_backgrounds(str(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["Видео 1.MP4", "動画.mp4", "فيديو.mov", "🎬 é.mkv"])
 def test_names_in_any_script(name: str, tmp_path: Path) -> None:
     shutil.move(write_video(tmp_path / f"x{Path(name).suffix.lower()}", 3), tmp_path / name)
     backgrounds = open_backgrounds(os.fspath(tmp_path))
     assert backgrounds.videos("train") == [name]
     assert backgrounds.length("train", name) == 3
+
+
+def test_a_folder_is_looked_through(tmp_path: Path) -> None:
+    """What is used, what is skipped and why; every file is checked, whatever is wrong with the others."""
+    for name in ("a", "b", "c"):
+        write_pictures(tmp_path / name, ["0.png", "1.png"])
+    (tmp_path / "a" / "._0.png").touch()
+    (tmp_path / "a" / "notes.txt").touch()
+    (tmp_path / "b" / "1.png").write_bytes(b"x")
+    Image.fromarray(picture(0)[: HEIGHT // 2]).save(tmp_path / "c" / "1.png")
+    turn(write_video(tmp_path / "turned.mp4", 3), (0, 1, -1, 0))
+    (tmp_path / "broken.mp4").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "readme.md").touch()
+    (tmp_path / "loose.jpg").touch()
+    (tmp_path / "gone.mp4").symlink_to("nowhere")
+    used, skipped = survey(str(tmp_path))
+    found = {one.name: one for one in used}
+    assert set(found) == {"a", "b", "c", "turned.mp4", "broken.mp4"}
+    assert {name for name, one in found.items() if one.error} == {"b", "broken.mp4"}
+    assert "1.png" in found["b"].error
+    assert found["a"].frames == 2
+    assert found["a"].sizes == [f"{WIDTH}×{HEIGHT}"]
+    assert found["turned.mp4"].sizes == [f"{HEIGHT}×{WIDTH}"]
+    assert "upright" in found["turned.mp4"].notes[0]
+    assert "differ in size" in found["c"].notes[0]
+    assert {one.name: one.why.split()[0] for one in skipped} == {
+        "a/._0.png": "hidden,",
+        "a/notes.txt": "no",
+        "empty": "no",
+        "gone.mp4": "no",
+        "loose.jpg": "a",
+        "readme.md": "not",
+    }
+
+
+def test_what_lies_beside_the_splits_is_told_of(tmp_path: Path) -> None:
+    for name in ("train/a", "val/b", "more"):
+        write_pictures(tmp_path / name, ["0.png"])
+    used, skipped = survey(str(tmp_path))
+    assert [(one.split, one.name) for one in used] == [("train", "a"), ("test", "b")]
+    assert [(one.name, one.why) for one in skipped] == [("more", "beside train/ and val/")]
+
+
+def test_the_command_lists_them_and_fails_where_one_is_broken(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "a", ["0.png"])
+    assert json.loads(bare.run("dmask", "backgrounds", str(tmp_path), "--json").stdout)["used"][0]["name"] == "a"
+    (tmp_path / "a" / "0.png").write_bytes(b"x")
+    done = bare.run("dmask", "backgrounds", str(tmp_path))
+    assert done.returncode == 2
+    assert "1 of 1 videos can't be used" in done.stderr
+    assert "0.png can't be read" in done.stdout
