@@ -26,6 +26,7 @@ TokenFile = Annotated[
     Path | None,
     typer.Option(help="A file that holds the token, or - for standard input; instead of HF_TOKEN or the login."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the files and the card.")]
 
 

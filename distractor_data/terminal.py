@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,13 +27,15 @@ from rich.text import Text
 
 from distractor_data.errors import DmaskError, plain
 from distractor_data.events import Event, Made, Masked, OnEvent
+from distractor_data.masks.flags import WORDS
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from distractor_data.envs.survey import Skipped, Used
     from distractor_data.hub.repository import Push
     from distractor_data.masks.annotate import Report
-    from distractor_data.masks.quality import Quality
+    from distractor_data.masks.video import VideoReport
     from distractor_data.pipeline import Summary
     from distractor_data.spec import Spec
 
@@ -160,22 +166,24 @@ def print_push(pushed: Push, dry_run: bool, line: str) -> None:
 
 
 @contextmanager
-def frame_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+def frame_progress(name: str, unit: str = "frames") -> Iterator[Callable[[int, int], None]]:
     """A bar over frames with frames/s and the time left; yields what to call with (frames done now, of how many)."""
     with _bars() as progress:
-        yield _frame_bar(progress, name)
+        yield _frame_bar(progress, name, unit=unit)
 
 
-def _frame_bar(progress: Progress, name: str, visible: bool = True) -> Callable[[int, int], None]:
+def _frame_bar(
+    progress: Progress, name: str, visible: bool = True, unit: str = "frames"
+) -> Callable[[int, int], None]:
     """Another bar of `progress`, seen from its first frame on where it isn't `visible` before."""
-    task = progress.add_task(plain(name), total=None, rate="", unit="frames", visible=visible)
+    task = progress.add_task(plain(name), total=None, rate="", unit=unit, visible=visible)
     started, done = 0.0, 0
 
     def on_frames(frames: int, total: int) -> None:
         nonlocal started, done
         started = started or time.perf_counter()
         done += frames
-        rate = f"{done / (time.perf_counter() - started):.1f} frames/s" if done else ""
+        rate = f"{done / (time.perf_counter() - started):.1f} {unit}/s" if done else ""
         progress.update(task, advance=frames, total=total, rate=rate, visible=True)
 
     return on_frames
@@ -195,7 +203,43 @@ def print_masks(reports: list[Report]) -> None:
     Console(width=max(130, Console().width)).print(table)
 
 
-def print_video_masks(quality: Quality, out: Path | None) -> None:
-    """One line on the masks of a video."""
-    lost = f"; the object is lost on {quality.lost_frames:,} frames" if quality.lost_frames else ""
-    _say(f"{out}: masks/ and overlay.mp4, {quality.coverage:.2%} of the pixels{lost}")
+def print_video_masks(report: VideoReport, out: Path | None) -> None:
+    """One line on the masks of a video and one for each thing that looks wrong with them."""
+    _say(
+        f"{out}: masks/, overlay.mp4 and flags.json, {report.coverage:.2%} of the pixels in {report.frames:,} frames"
+    )
+    for flag, found in report.flags.items():
+        if found:
+            count = sum(last - first + 1 for first, last in found)
+            where = ", ".join(f"{first}–{last}" if last > first else str(first) for first, last in found[:5])
+            _say(f"look at {count:,} frames ({where}{', …' if len(found) > 5 else ''}): {WORDS[flag]}")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout. All but ASCII is escaped, so that no terminal obeys it."""
+    print(json.dumps(value, indent=2, default=asdict))
+
+
+def print_survey(used: list[Used], skipped: list[Skipped], as_json: bool) -> None:
+    """A row for each background video, and a line for each thing that is none."""
+    if as_json:
+        print_json({"used": used, "skipped": skipped})
+        return
+    table = _table("split", "video", "frames", "size", "fps", "", right=("frames", "fps"))
+    for one in used:
+        says = one.error or "; ".join(one.notes)
+        mark = "✗" if one.error else "✓"
+        _add_row(table, one.split, one.name, f"{one.frames:,}", " ".join(one.sizes), f"{one.fps:g}", f"{mark} {says}")
+    _show(table)
+    _say(*(f"skipped {plain(one.name)}: {one.why}" for one in skipped))
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def _show(table: Table) -> None:
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

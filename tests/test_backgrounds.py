@@ -40,7 +40,7 @@ def test_davis_names_are_split_as_upstream_does(tmp_path):
     for name in ("bear", "boat", "camel", "a-video-of-mine"):
         write_frames(tmp_path / name, 1)
     backgrounds = open_backgrounds(str(tmp_path))
-    assert backgrounds.videos("train") == ["bear", "boat"]
+    assert backgrounds.videos("train") == ["bear", "boat", "a-video-of-mine"]
     assert backgrounds.videos("test") == ["camel"]
 
 

@@ -45,9 +45,9 @@ def as_prompt(path: Path) -> Callable[[], object]:
 
 def as_frame(path: Path) -> Callable[[], object]:
     pytest.importorskip("sam2")
-    from distractor_data.masks.video import open_video
+    from distractor_data.masks.video import open_clip
 
-    return lambda: open_video(path.parent, path.parent)[0][0]
+    return lambda: open_clip(path.parent).frames()[0]
 
 
 @pytest.mark.parametrize("use", [as_prompt, as_frame])
@@ -63,13 +63,13 @@ def test_pictures(case: str, use: Callable, tmp_path: Path, capfd: Capture) -> N
 )
 def test_no_request_is_made(name: str, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sam2")
-    from distractor_data.masks.video import open_video
+    from distractor_data.masks.video import open_clip
 
     monkeypatch.chdir(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         (path := Path(name.format(port=port))).write_text(f"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:{port}/x.ts\n")
-        hostile.refused(capfd, tmp_path, lambda: open_video(path, tmp_path))
+        hostile.refused(capfd, tmp_path, lambda: len(open_clip(path)))
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()

@@ -26,6 +26,7 @@ def mask(
     prompt: Annotated[
         str, typer.Option(help="simulator, motion, box=x0,y0,x1,y1, point=x,y or mask=FILE.")
     ] = "simulator",
+    prompt_frame: Annotated[int, typer.Option(help="The frame of a video that it shows; tracked both ways.")] = 0,
     reprompt: Annotated[int, typer.Option(help="Give the box again every so many frames; 0: never.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
     precision: Annotated[
@@ -57,8 +58,8 @@ def mask(
         from distractor_data.masks.video import mask_video
 
         with terminal.frame_progress(source.name) as on_frames:
-            quality = mask_video(source, out, settings, overwrite, on_frames)
-        terminal.print_video_masks(quality, out)
+            result = mask_video(source, out, settings, overwrite, on_frames, prompt_frame)
+        terminal.print_video_masks(result, out)
 
 
 @app.command("corrupt-masks")

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data.envs.videos import UPSTREAM_SIZE, VIDEO_SUFFIXES, Backgrounds, VideoFolder
+from distractor_data import frames
+from distractor_data.envs.videos import SPLIT_FOLDERS, UPSTREAM_SIZE, Backgrounds, VideoFolder
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SYNTHETIC
 
@@ -25,11 +26,21 @@ def open_backgrounds(source: str) -> Backgrounds:
         )
     backgrounds = VideoFolder(folder)
     if not any(backgrounds.by_split.values()):
-        raise DmaskError(
-            f"--backgrounds {source}: no videos in it; give a folder of folders of frames "
-            f"(video/00000.jpg …) or of video files ({', '.join(sorted(VIDEO_SUFFIXES))})"
-        )
+        raise DmaskError(f"--backgrounds {source}: {_where_instead(folder)}")
     return backgrounds
+
+
+def _where_instead(folder: Path) -> str:
+    """What to give for a folder without videos: the folder meant may be one level deeper, or one higher."""
+    if frames.pictures_in(folder):
+        return f"it is one video's frames, not a folder of videos; give {folder.resolve().parent}"
+    if deeper := frames.below(folder):
+        part = any(deeper[0].name in names for names in SPLIT_FOLDERS.values())
+        return f"no videos in it, but in {deeper[0]}; give {deeper[0].parent if part else deeper[0]}"
+    return (
+        "no videos in it; give a folder of folders of frames (video/00000.jpg …) or of video files "
+        f"({', '.join(sorted(frames.VIDEO_SUFFIXES))})"
+    )
 
 
 def skybox_size(image_size: int) -> int:

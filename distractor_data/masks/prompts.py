@@ -28,7 +28,7 @@ class Prompt:
     def kind(self) -> str:
         return "box" if self.box else "point" if self.point else "mask"
 
-    def check(self, height: int, width: int, name: str) -> None:
+    def check(self, height: int, width: int, name: str, frame: int = 0) -> None:
         """Raises `DmaskError` where the prompt does not lie in a (height, width) image, or shows nothing."""
         if self.mask is not None:
             if self.mask.shape != (height, width):
@@ -38,7 +38,7 @@ class Prompt:
                 )
             if not self.mask.any():
                 raise DmaskError(
-                    f"the mask for {name} is empty on frame 0; give a mask, box or point that shows the object"
+                    f"the mask for {name} is empty on frame {frame}; give a mask, box or point that shows the object"
                 )
             return
         corners = np.array(self.box or self.point, float).reshape(-1, 2)  # (x, y) each

@@ -20,6 +20,7 @@ class Video:
     frames: Sequence[np.ndarray]
     prompt: Prompt
     name: str = "the video"
+    masks: Any = None  # what takes them as they come, by `[t] = (H, W) bool`, and has their `shape`; or an array does
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Track:
     """The object in one video. On a frame where it is lost the mask is empty."""
 
     key: Any
-    masks: np.ndarray  # (T, H, W) bool
+    masks: Any  # (T, H, W) bool, or what the video has for them
     logits: np.ndarray | None = None  # (T, H, W) float32, on request
 
 
@@ -86,5 +87,6 @@ def _start(video: Video, keep_logits: bool) -> Run:
     height, width = video.frames[0].shape[:2]
     video.prompt.check(height, width, video.name)
     shape = (len(video.frames), height, width)
-    track = Track(video.key, np.zeros(shape, bool), np.zeros(shape, np.float32) if keep_logits else None)
+    masks = np.zeros(shape, bool) if video.masks is None else video.masks
+    track = Track(video.key, masks, np.zeros(shape, np.float32) if keep_logits else None)
     return Run(video, track, len(video.frames))

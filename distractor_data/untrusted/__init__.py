@@ -4,13 +4,13 @@ Nothing is decoded before what it says of its own size was compared with what is
 `DmaskError`, one line that names the file and what is wrong with it.
 """
 
+from distractor_data.untrusted.containers import video
 from distractor_data.untrusted.files import damage, expanded, folder, inside, opened, plain, splits
-from distractor_data.untrusted.images import picture
+from distractor_data.untrusted.images import picture, turned
 from distractor_data.untrusted.records import Layout, checksums, dmask, info, layout, mask_source, released, shard_of
 from distractor_data.untrusted.tables import episodes, frames, frames_table, in_order, parquet, part
 from distractor_data.untrusted.tensors import check_checkpoint, shapes
 from distractor_data.untrusted.values import anything, parse, read_json
-from distractor_data.untrusted.videos import video
 
 __all__ = [
     "Layout",
@@ -40,5 +40,6 @@ __all__ = [
     "shapes",
     "shard_of",
     "splits",
+    "turned",
     "video",
 ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from distractor_data.untrusted.records import EDGE
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PICTURES = ("PNG", "WEBP", "JPEG", "BMP")  # Pillow would start other programs for other formats
 PIXELS = 1 << 26  # of a picture that is not a dataset's
+_ORIENTATION = 0x0112  # of EXIF; 1 is upright
 _CHANNELS = {(8, 0): 1, (8, 2): 3}  # (bits, colour type) of a PNG: grey, RGB; no palette, no transparency
 
 
@@ -84,7 +87,31 @@ def intact(blob: bytes, shape: tuple[int, ...]) -> bytes:
 
 
 def picture(path: Path, mode: str = "RGB") -> np.ndarray:
-    """An image file of the user's, (H, W, 3) or for mode `L` (H, W) uint8."""
+    """An image file of the user's as it is to be seen, (H, W, 3) or for mode `L` (H, W) uint8.
+
+    It is upright, as its EXIF says, 16 bits are scaled to 8, and what is transparent is black.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+        return np.asarray(image.convert(mode))
+
+
+def turned(path: Path) -> bool:
+    """Whether `picture` shows an image other than it is stored: its EXIF, its 16 bits or its alpha ask for it."""
+    with _opened(path) as image:
+        bare = not image.has_transparency_data or image.convert("RGBA").getextrema()[3][0] == 255
+        return not bare or image.mode.startswith("I") or image.getexif().get(_ORIENTATION, 1) != 1
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A Pillow image of a file, of which nothing but the header was read."""
     from PIL import Image
 
     with opened(path) as file, damage(path, "give a PNG, WebP, JPEG or BMP"), warnings.catch_warnings():
@@ -95,4 +122,4 @@ def picture(path: Path, mode: str = "RGB") -> np.ndarray:
             raise ValueError(str(error)) from error
         if image.width * image.height > PIXELS:
             raise ValueError(f"it has {image.width}×{image.height} pixels")
-        return np.asarray(image.convert(mode))
+        yield image
