@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distractor_data import untrusted
 from distractor_data.errors import DmaskError
-from distractor_data.untrusted.values import listing, mapping, matching, optional, record, whole
+from distractor_data.untrusted.values import mapping
 
+_SHA256 = re.compile("[0-9a-f]{64}").fullmatch
 BYTES = 64 << 20  # of the list; what is longer is cut, and so no list
 
 
@@ -42,22 +45,31 @@ def of(content: Path | bytes) -> Sum:
 
 def render(sums: Sums) -> str:
     """The text of `.sums.json`: the same for the same sums."""
-    files = {name: [value and asdict(value) for value in sums[name]] for name in sorted(sums)}
-    own = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    return json.dumps({"files": files, "sha256": own}, indent=2) + "\n"
+    text = json.dumps({name: [value and vars(value) for value in sums[name]] for name in sorted(sums)})
+    return f'{{"files": {text}, "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"}}\n'
 
 
-_ONE = record({"sha256": matching("[0-9a-f]{64}", "64 hexadecimal digits"), "size": whole()})
-_TEXT = record({"files": mapping(listing(optional(_ONE)))})
+def _indented(text: str) -> str:
+    """As older versions wrote it: the same content."""
+    return json.dumps(json.loads(text), indent=2) + "\n"
 
 
 def parse(text: str) -> Sums:
     """The inverse of `render`. Raises `ValueError` for a text that is not to the byte one of its."""
     try:
-        files = untrusted.parse(text, "the list of checksums", _TEXT)["files"]
-        sums: Sums = {name: [value and Sum(**value) for value in values] for name, values in files.items()}
-        if render(sums) == text:
+        files = untrusted.parse(text, "the list of checksums", mapping(untrusted.anything))["files"]
+        sums: Sums = {name: [None if value is None else _sum(value) for value in files[name]] for name in files}
+        whole = render(sums)
+        if text == whole or text == _indented(whole):
             return sums
-    except (DmaskError, TypeError) as error:
+    except (DmaskError, TypeError, AttributeError, KeyError) as error:
         raise ValueError("not what was written") from error
     raise ValueError("not what was written")
+
+
+def _sum(value: dict[str, Any]) -> Sum:
+    """One entry; a list of thousands is read at every write, so this is plain code."""
+    sha256, size = value["sha256"], value["size"]
+    if type(size) is int and size >= 0 and len(value) == 2 and _SHA256(sha256):
+        return Sum(sha256, size)
+    raise TypeError(f"{value} is no checksum")
