@@ -39,7 +39,7 @@ distractor_data.envs
 distractor_data.sources
 cards
 distractor_data.hub
-distractor_data.media  distractor_data.frames
+distractor_data.media  distractor_data.clips
 distractor_data.dataset
 distractor_data.untrusted
 distractor_data.events  distractor_data.episode  distractor_data.spec  distractor_data.schema  distractor_data.device

@@ -15,9 +15,9 @@ from PIL import Image
 pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from test_frames import write_video
+from test_clips import write_video
 
-from distractor_data import frames as video_frames
+from distractor_data import clips
 from distractor_data.errors import DmaskError
 from distractor_data.masks import flags, quality
 from distractor_data.masks.annotate import Settings, tracker_for
@@ -126,15 +126,15 @@ def test_motion_finds_the_prompt_at_any_frame(settings, tmp_path):
     assert len(masks_in(out)) == 20
 
 
-def test_frames_of_several_sizes_get_masks_of_their_own_size(settings, tmp_path):
+def test_clips_of_several_sizes_get_masks_of_their_own_size(settings, tmp_path):
     frames = [*moving(4), *moving(2, 48), *moving(1, 24)]
     mask_video(lay(tmp_path / "clip", frames), tmp_path / "out", replace(settings, prompt="box=2,8,9,15"))
     assert [mask.shape for mask in masks_in(tmp_path / "out")] == [frame.shape[:2] for frame in frames]
 
 
 def test_memory_does_not_grow_with_the_video(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(video_frames, "_KEPT_BYTES", 0)
-    monkeypatch.setattr(video_frames, "_KEPT_LEAST", 8)
+    monkeypatch.setattr(clips, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(clips, "_KEPT_LEAST", 8)
     peaks = []
     for count in (10, 26):
         path = write_video(tmp_path / f"{count}.mp4", count, size=(512, 512))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data import frames
+from distractor_data import clips
 from distractor_data.envs.videos import SPLIT_FOLDERS, UPSTREAM_SIZE, Backgrounds, VideoFolder
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SYNTHETIC
@@ -32,14 +32,14 @@ def open_backgrounds(source: str) -> Backgrounds:
 
 def _where_instead(folder: Path) -> str:
     """What to give for a folder without videos: the folder meant may be one level deeper, or one higher."""
-    if frames.pictures_in(folder):
+    if clips.pictures_in(folder):
         return f"it is one video's frames, not a folder of videos; give {folder.resolve().parent}"
-    if deeper := frames.below(folder):
+    if deeper := clips.below(folder):
         part = any(deeper[0].name in names for names in SPLIT_FOLDERS.values())
         return f"no videos in it, but in {deeper[0]}; give {deeper[0].parent if part else deeper[0]}"
     return (
         "no videos in it; give a folder of folders of frames (video/00000.jpg …) or of video files "
-        f"({', '.join(sorted(frames.VIDEO_SUFFIXES))})"
+        f"({', '.join(sorted(clips.VIDEO_SUFFIXES))})"
     )
 
 

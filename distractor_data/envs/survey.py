@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from distractor_data import frames
+from distractor_data import clips
 from distractor_data.envs.backgrounds import open_backgrounds
 from distractor_data.envs.videos import SPLIT_FOLDERS, VideoFolder, split_folder
 from distractor_data.errors import DmaskError
@@ -44,17 +44,17 @@ def survey(
     backgrounds = open_backgrounds(folder)
     if not isinstance(backgrounds, VideoFolder):
         raise DmaskError(f"{folder} videos are made on the spot, there is nothing to check; give a folder of videos")
-    clips = [(split, name, clip) for split, videos in backgrounds.by_split.items() for name, clip in videos.items()]
+    every = [(split, name, clip) for split, videos in backgrounds.by_split.items() for name, clip in videos.items()]
     used = []
-    on_checked(0, len(clips))
+    on_checked(0, len(every))
     with ThreadPoolExecutor() as pool:
-        for one in pool.map(lambda of: _check(*of), clips):
+        for one in pool.map(lambda of: _check(*of), every):
             used.append(one)
-            on_checked(1, len(clips))
+            on_checked(1, len(every))
     return used, list(_skipped(Path(folder)))
 
 
-def _check(split: str, name: str, clip: frames.Clip) -> Used:
+def _check(split: str, name: str, clip: clips.Clip) -> Used:
     sizes: dict[str, None] = {}
     count, fps, notes, error = 0, 0.0, [], ""
     try:
@@ -80,12 +80,12 @@ def _skipped(folder: Path) -> Iterator[Skipped]:
         yield from (Skipped(path.name, f"beside {names}") for path in sorted(folder.iterdir()) if path not in parts)
     for part in parts or [folder]:
         for path in sorted(part.iterdir()):
-            if not frames.visible(path) or not frames.is_clip(path):
-                yield Skipped(str(path.relative_to(folder)), frames.why_not(path))
+            if not clips.visible(path) or not clips.is_clip(path):
+                yield Skipped(str(path.relative_to(folder)), clips.why_not(path))
             elif path.is_dir():
-                inner = set(path.iterdir()) - set(frames.pictures_in(path))
+                inner = set(path.iterdir()) - set(clips.pictures_in(path))
                 yield from (Skipped(str(other.relative_to(folder)), _why_no_frame(other)) for other in sorted(inner))
 
 
 def _why_no_frame(path: Path) -> str:
-    return "no picture by its name" if frames.visible(path) and path.is_file() else frames.why_not(path)
+    return "no picture by its name" if clips.visible(path) and path.is_file() else clips.why_not(path)

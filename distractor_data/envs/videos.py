@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distractor_data import frames
+from distractor_data import clips
 from distractor_data.errors import DmaskError
 from distractor_data.spec import UNWRITABLE
 
@@ -76,7 +76,7 @@ def split_folder(folder: Path, split: str) -> Path | None:
     return next((folder / name for name in SPLIT_FOLDERS[split] if (folder / name).is_dir()), None)
 
 
-def _split_videos(folder: Path, split: str) -> dict[str, frames.Clip]:
+def _split_videos(folder: Path, split: str) -> dict[str, clips.Clip]:
     """Name → clip of one split's videos."""
     if own := split_folder(folder, split):
         return _videos_in(own)
@@ -91,9 +91,9 @@ def _split_videos(folder: Path, split: str) -> dict[str, frames.Clip]:
     return {name: found[name] for name in davis + mine}
 
 
-def _videos_in(folder: Path) -> dict[str, frames.Clip]:
+def _videos_in(folder: Path) -> dict[str, clips.Clip]:
     """Name → clip of the videos in a folder; pipes, devices and links that lead nowhere are none."""
-    found = {path.name: frames.clip(path) for path in frames.entries(folder) if frames.is_clip(path)}
+    found = {path.name: clips.clip(path) for path in clips.entries(folder) if clips.is_clip(path)}
     for name in found:
         if UNWRITABLE.search(name):
             raise DmaskError(f"background video {name!r} in {folder} has a name that can't be recorded; rename it")

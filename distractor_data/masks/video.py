@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from distractor_data import untrusted
+from distractor_data.clips import PICTURE_SUFFIXES, Clip, below, clip, entries, is_clip, pictures_in
 from distractor_data.dataset import folders, storage
 from distractor_data.dataset.rows import encode_mask
 from distractor_data.device import pick_device
 from distractor_data.errors import DmaskError
-from distractor_data.frames import PICTURE_SUFFIXES, Clip, below, clip, entries, is_clip, pictures_in
 from distractor_data.masks import prompts, quality
 from distractor_data.masks.annotate import OnFrames, Settings, tracker_for
 from distractor_data.masks.flags import Seen

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distractor_data import frames
+from distractor_data import clips
 from distractor_data.envs.backgrounds import open_backgrounds
 from distractor_data.envs.survey import survey
 from distractor_data.errors import DmaskError
@@ -42,7 +42,7 @@ def write_video(
     return path
 
 
-def shown(clip: frames.Clip) -> list[int]:
+def shown(clip: clips.Clip) -> list[int]:
     """Which frames a clip has, told by the grey of the lower right quarter."""
     grey = [int(frame[-4:, -4:].mean()) for frame in clip.read(0, len(clip) - 1)]
     return [round((value - 20) / 5) for value in grey]
@@ -68,7 +68,7 @@ def write_pictures(folder: Path, names: list[str]) -> Path:
     ],
 )
 def test_pictures_come_in_the_order_of_their_numbers(names: list[str], tmp_path: Path) -> None:
-    clip = frames.clip(write_pictures(tmp_path / "video", names))
+    clip = clips.clip(write_pictures(tmp_path / "video", names))
     assert shown(clip) == list(range(12))
     assert [int(frame[-1, -1, 0]) for frame in clip.frames()] == [20 + 5 * t for t in range(12)]
 
@@ -79,7 +79,7 @@ def test_hidden_files_are_no_frames_and_no_videos(tmp_path: Path) -> None:
     for name in ("._0.png", ".DS_Store", ".hidden.png", "Thumbs.db"):
         (folder / name).write_bytes(b"\0\5\x16\7")
     (tmp_path / "._clip.mp4").write_bytes(b"\0\5\x16\7")
-    assert shown(frames.clip(folder)) == [0, 1]
+    assert shown(clips.clip(folder)) == [0, 1]
     assert open_backgrounds(str(tmp_path)).videos("train") == ["video"]
 
 
@@ -107,9 +107,9 @@ TURNS: dict[str, tuple[tuple[int, int, int, int], Callable[[np.ndarray], np.ndar
 def test_a_video_is_upright(how: str, tmp_path: Path) -> None:
     matrix, expected = TURNS[how]
     path = write_video(tmp_path / "clip.mp4", 3)
-    (stored,) = frames.clip(path).read(1, 1)
+    (stored,) = clips.clip(path).read(1, 1)
     digest = open_backgrounds(str(tmp_path)).digest()
-    clip = frames.clip(turn(path, matrix))
+    clip = clips.clip(turn(path, matrix))
     np.testing.assert_array_equal(next(iter(clip.read(1, 1))), expected(stored))
     with av.open(str(path)) as container:  # FFmpeg's own reading of the matrix
         rotation = next(container.decode(video=0)).rotation
@@ -122,7 +122,7 @@ def test_a_photograph_is_upright(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(picture(0)).save(tmp_path / "0.png", exif=exif)
-    clip = frames.clip(tmp_path)
+    clip = clips.clip(tmp_path)
     assert clip.turned == (orientation != 1)
     (image,) = clip.read(0, 0)
     assert image.shape[:2] == ((HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT))
@@ -137,7 +137,7 @@ def test_sixteen_bits_and_alpha_become_what_is_seen(tmp_path: Path) -> None:
     alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
     alpha[:, : WIDTH // 4] = 0
     Image.fromarray(np.dstack([picture(0), alpha])).save(tmp_path / "1.png")
-    sixteen, clear = frames.clip(tmp_path).read(0, 1)
+    sixteen, clear = clips.clip(tmp_path).read(0, 1)
     np.testing.assert_allclose(sixteen[..., 0], grey / 257, atol=1)
     assert not clear[:, : WIDTH // 4].any()
     np.testing.assert_array_equal(clear[:, WIDTH // 4 :], picture(0)[:, WIDTH // 4 :])
@@ -146,7 +146,7 @@ def test_sixteen_bits_and_alpha_become_what_is_seen(tmp_path: Path) -> None:
 def test_opaque_pictures_keep_a_dataset_s_digest(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "a", ["0.png"])
     Image.fromarray(picture(0)).convert("RGBA").save(folder / "0.png")
-    assert not frames.clip(folder).turned
+    assert not clips.clip(folder).turned
 
 
 CODECS = [("libx264", "mp4"), ("libx264", "mkv"), ("libx264", "ts"), ("mpeg4", "avi"), ("mpeg2video", "mpg")]
@@ -157,7 +157,7 @@ def test_any_frame_is_the_one_that_decoding_from_the_beginning_gives(codec: str,
     path = write_video(tmp_path / f"clip.{suffix.upper()}", codec=codec)
     with av.open(str(path)) as container:
         expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    clip = frames.clip(path)
+    clip = clips.clip(path)
     assert len(clip) == COUNT
     assert shown(clip) == list(range(COUNT))
     reader = clip.frames()
@@ -167,11 +167,11 @@ def test_any_frame_is_the_one_that_decoding_from_the_beginning_gives(codec: str,
 
 
 def test_a_long_video_is_sought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = frames.clip(write_video(tmp_path / "clip.mp4", 200, size=(16, 16)))
+    clip = clips.clip(write_video(tmp_path / "clip.mp4", 200, size=(16, 16)))
     assert len(clip) == 200
     decoded = []
-    real = frames._decode
-    monkeypatch.setattr(frames, "_decode", lambda *opened: (decoded.append(1) or frame for frame in real(*opened)))
+    real = clips._decode
+    monkeypatch.setattr(clips, "_decode", lambda *opened: (decoded.append(1) or frame for frame in real(*opened)))
     list(clip.read(195, 199))
     reader = clip.frames()
     assert len(decoded) <= 2 * GOP
@@ -195,7 +195,7 @@ def cut(path: Path, first: int) -> Path:
 @pytest.mark.parametrize(("codec", "suffix"), CODECS)
 def test_a_clip_cut_between_key_frames_is_what_decodes(codec: str, suffix: str, tmp_path: Path) -> None:
     path = cut(write_video(tmp_path / f"clip.{suffix}", codec=codec), 4)
-    clip = frames.clip(path)
+    clip = clips.clip(path)
     assert shown(clip)[-1] == COUNT - 1
     assert len(clip) <= COUNT - 4
     assert shown(clip) == list(range(COUNT - len(clip), COUNT))
@@ -207,7 +207,7 @@ def test_a_size_that_changes_in_mid_stream(tmp_path: Path) -> None:
         write_video(tmp_path / f"{name}.ts", codec="mpeg2video", size=size)
     path = tmp_path / "clip.ts"
     path.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
-    clip = frames.clip(path)
+    clip = clips.clip(path)
     sizes = [frame.shape[0] for frame in clip.read(0, len(clip) - 1)]
     assert sizes[0] == HEIGHT
     assert sizes[-1] == HEIGHT * 2
@@ -225,7 +225,7 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
         content[place : place + broken.size] = bytes(broken.size)
     path.write_bytes(content)
     with pytest.raises(DmaskError, match=r"clip\.mkv is damaged: frame \d+ can't be decoded"):
-        shown(frames.clip(path))
+        shown(clips.clip(path))
 
 
 def test_one_name_of_davis_does_not_hide_the_others(tmp_path: Path) -> None:
