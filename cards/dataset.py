@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,9 +140,11 @@ def command(spec: Spec) -> str:
     """The `dmask generate` line that makes the data of a spec."""
     words = ["dmask", "generate", "--env", spec.env, "--split", spec.split, "--episodes", str(spec.episodes)]
     words += ["--seed", str(spec.seed)]
-    for field in ("steps", "image_size", "difficulty", "backgrounds", "policy", "noise"):
-        if getattr(spec, field) != getattr(Spec(), field):
-            words += [f"--{field.replace('_', '-')}", str(getattr(spec, field))]
+    others = {"env", "split", "episodes", "seed", "dynamic", "clean", "version"}
+    for field in (field for field in dataclasses.fields(spec) if field.name not in others):
+        value = getattr(spec, field.name)
+        if value != field.default and not field.name.endswith("_digest"):
+            words += [f"--{field.name.replace('_', '-')}", str(value)]
     words += [] if spec.dynamic else ["--static"]
     words += ["--clean"] if spec.clean else []
     return shlex.join(words)
@@ -286,7 +289,7 @@ def _row(part: Part) -> dict[str, Any]:
         "mask": _mask_source(record["mask"]),
         schema.COVERAGE: show(part.mean(schema.COVERAGE), ".1%"),
         schema.IOU: show(part.mean(schema.IOU), ".3f"),
-        "commands": [command(part.spec), *_mask_commands(part)],
+        "commands": _commands(part),
     }
 
 
@@ -301,10 +304,20 @@ def _mask_source(mask: dict[str, Any]) -> str:
     return f"{_mask_source(of)}, corrupted ({how})"
 
 
-def _mask_commands(part: Part) -> list[str]:
-    """The `dmask mask` line, where a model made the masks."""
-    mask = part.record["mask"]
-    return [read.mask_command(mask, part.config, part.split)] if "model" in mask else []
+def _commands(part: Part) -> list[str]:
+    """The lines that made a split: what generated it, what masked it, what edited it."""
+    mask, edit = part.record["mask"], part.record.get("edit")
+    masked = [read.mask_command(mask, part.config, part.split)] if "model" in mask else []
+    return [*_made(part.record), *masked, *([edit["command"]] if edit else [])]
+
+
+def _made(record: dict[str, Any]) -> list[str]:
+    """The lines that made a split, but for the last that edited it."""
+    if "edit" not in record:
+        return [command(Spec.from_json(record["spec"]))]
+    earlier = (of for of in record["edit"]["of"])
+    lines = [line for of in earlier for line in (*_made(of), *([of["edit"]["command"]] if "edit" in of else []))]
+    return list(dict.fromkeys(lines))
 
 
 def _type(column: str, feature: dict[str, Any]) -> str:

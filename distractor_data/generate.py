@@ -34,7 +34,7 @@ def generate(spec: Spec, root: Path, fps: int, workers: int) -> Iterator[Event]:
 
     A shard's event comes when all files of the folder say that it is there.
     """
-    wanted = wanted_shards(spec)
+    wanted = storage.wanted_shards(spec)
     done, index = 0, 0
     meta.refresh(root)  # a kill may have come between a shard and what tells of it
     for shard in storage.shards(root):
@@ -67,12 +67,6 @@ def generate(spec: Spec, root: Path, fps: int, workers: int) -> Iterator[Event]:
         yield from assembled()
     meta.refresh(root)
     parts.remove_all(root)
-
-
-def wanted_shards(spec: Spec) -> list[range]:
-    """The episodes of each shard."""
-    size = storage.episodes_per_shard(spec)
-    return [range(start, min(start + size, spec.episodes)) for start in range(0, spec.episodes, size)]
 
 
 def make_episode(spec: Spec, root: Path, fps: int, episode: int) -> int:

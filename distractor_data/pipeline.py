@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from distractor_data.masks.annotate import Settings
     from distractor_data.publish import Destination
 
-STAGING = ".new"  # folder beneath a dataset's, for data that is to replace what is there
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -58,7 +56,7 @@ def generate(
 
     With `push` each shard goes to the Hub when it is done and its frames are not kept here; what lies there is not
     made again. With `masks` shards get a model's masks while others are made.
-    With `overwrite` the new data is written beside the old, in `STAGING`, and takes its place when it is complete.
+    With `overwrite` the new data is written beside the old, and takes its place when it is complete.
     Raises `DmaskError` where the folder or the repository holds another spec, where another renderer drew what is
     there (but for `any_renderer`), or another run is writing to the folder.
     """
@@ -72,8 +70,8 @@ def generate(
     resume.refuse_other_columns(final, spec)
     replaces = overwrite and (final / schema.DMASK).exists()
     if replaces:
-        resume.refuse_foreign(final)
-    home = directory / STAGING if replaces else directory
+        folders.refuse_foreign(final)
+    home = directory / folders.STAGING if replaces else directory
     root = untrusted.folder(home, spec.env, spec.split)
     final.mkdir(parents=True, exist_ok=True)
     root.mkdir(parents=True, exist_ok=True)
@@ -84,7 +82,7 @@ def generate(
         restore_record(root)
         spec = resume.as_begun(final, root, spec)
         if replaces and not resume.continues(root, spec):
-            resume.empty(root)  # of an earlier --overwrite that was broken off, and is not wanted any more
+            folders.empty(root)  # of an earlier --overwrite that was broken off, and is not wanted any more
         with ExitStack() as feeds:
             feed = [feeds.enter_context(consumer(home, spec, overwrite, on_event)) for consumer in consumers]
             resume.resume(root, spec, fps, masks.model if masks else None, any_renderer)

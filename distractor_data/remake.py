@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distractor_data import engines, envs, policies, schema, untrusted
-from distractor_data.dataset import meta, parts, storage, sums
+from distractor_data.dataset import meta, parts, rewrite, storage, sums
 from distractor_data.errors import DmaskError
 from distractor_data.generate import complete, make_episode
 from distractor_data.hub import fetch
 from distractor_data.hub.patience import hub_errors
 from distractor_data.hub.repository import Repository, api_of
-from distractor_data.masks import rewrite
+from distractor_data.masks import store
 from distractor_data.spec import SYNTHETIC, Spec
 
 OTHER = "can't be made again to the byte (SHA-256 differs), so nothing was replaced"
@@ -69,6 +69,10 @@ class Split:
     def spec(self) -> Spec:
         """The recorded spec, its paths those given. Raises `DmaskError` where they, or the versions, are others."""
         there = Spec.from_json(self.record["spec"])
+        if edit := self.record.get("edit"):
+            raise DmaskError(
+                f"{self.root} was edited (dmask {edit['verb']}), which can't be made anew; take the files from a copy"
+            )
         meta.refuse_other_versions(self.root, self.record["versions"], "repair it with those")
         drawn, now = self.record["versions"].get("renderer", ""), envs.renderer(there.renderer)
         if drawn and now not in drawn.split("; "):
@@ -228,7 +232,7 @@ def _steps(split: Split, shard: int, spans: Spans, made: list[int]) -> Iterator[
         _mask(split, shard, spans if source is chain[-1] else {}, made, source)
         yield source
     for episode in made:
-        rewrite.measure_shard(split.alone(episode), shard)
+        store.measure_shard(split.alone(episode), shard)
     yield source
 
 
@@ -253,9 +257,9 @@ def _mask(split: Split, shard: int, spans: Spans, made: list[int], source: dict[
     for episode in made:
         if episode in whole:
             root = split.alone(episode)
-            frames = rewrite.keep_simulator(storage.read_frames(root, shard), "simulator")
+            frames = store.keep_simulator(storage.read_frames(root, shard), "simulator")
             masks = storage.decode_images(whole[episode][schema.MASK]) > 127
-            rewrite.write_masks(root, shard, frames, storage.read_episodes(root, shard), [masks], source)
+            store.write_masks(root, shard, frames, storage.read_episodes(root, shard), [masks], source)
     if pending := [(split.alone(episode), shard) for episode in made if episode not in whole]:
         from distractor_data.masks.annotate import mask_shards
 

@@ -9,16 +9,8 @@ from typing import Any
 from distractor_data import envs, policies, schema
 from distractor_data.dataset import folders, meta, parts, storage
 from distractor_data.errors import DmaskError
-from distractor_data.generate import wanted_shards
 from distractor_data.repair import Given, repair
 from distractor_data.spec import SPLITS, Spec
-
-
-def refuse_foreign(root: Path) -> None:
-    """Raise `DmaskError` where the folder that is to be replaced holds something that dmask did not write."""
-    found = [name for name in folders.contents(root) if not storage.is_ours(name)]
-    if found:
-        raise DmaskError(f"{root / found[0]} is no file of ours and would be lost; move it, or choose another --out")
 
 
 def continues(root: Path, spec: Spec) -> bool:
@@ -30,12 +22,6 @@ def continues(root: Path, spec: Spec) -> bool:
     except DmaskError:
         return False
     return spec.episodes == Spec.from_json(record["spec"]).episodes
-
-
-def empty(root: Path) -> None:
-    for path in root.iterdir():
-        if path.name != ".lock":
-            storage.remove(path)
 
 
 def as_begun(final: Path, root: Path, spec: Spec) -> Spec:
@@ -56,6 +42,8 @@ def resume(root: Path, spec: Spec, fps: int, model: str | None = None, any_rende
         return
     choices = "choose another --out, or replace it with --overwrite"
     record = meta.read_record(root)
+    if edit := record.get("edit"):
+        raise DmaskError(f"{root} was edited (dmask {edit['verb']}) and can't grow; {choices}")
     _refuse_other_data(root, spec, record, choices)
     renderer = _renderers(root, record, renderer, any_renderer, choices)
     repair(root, Given(spec.backgrounds, spec.policy, model), exact=False)
@@ -63,7 +51,7 @@ def resume(root: Path, spec: Spec, fps: int, model: str | None = None, any_rende
     grows = spec.episodes > Spec.from_json(record["spec"]).episodes
     if grows and source != "simulator":
         raise DmaskError(f"{root} has masks of {source} and can't grow; {choices}")
-    if source != "simulator" and model is None and len(held) < len(wanted_shards(spec)):
+    if source != "simulator" and model is None and len(held) < len(storage.wanted_shards(spec)):
         raise DmaskError(f"{root} is to have masks of {source}; give --masks sam2 to go on, or {choices}")
     if grows and held and len(storage.read_episodes(root, held[-1])) < storage.episodes_per_shard(spec):
         parts.disassemble(root, held[-1])

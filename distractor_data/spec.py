@@ -28,7 +28,7 @@ SYNTHETIC = "synthetic"
 DEFAULT_DIR = "data/distracting-dcs-masked"
 VERSION = 2  # 1 kept no mask of the clean image, and drew hopper's floor in scale-easy-video-hard at alpha 0.3
 
-_ADDED = {"version": 1, "renderer": "opengl"}  # fields that older records lack, and what those meant
+_ADDED = {"version": 1, "renderer": "opengl", "first": 0}  # fields that older records lack, and what those meant
 _TYPES = {
     "str": ((str,), "text"),
     "int": ((int,), "a whole number"),
@@ -37,6 +37,7 @@ _TYPES = {
 }
 _RANGES = {
     "episodes": (1, 10**6),
+    "first": (0, 10**6),
     "steps": (1, 10**6),
     "image_size": (8, 4096),
     "noise": (0, 1000),
@@ -88,6 +89,7 @@ class Spec:
     clean: bool = False  # also keep the undistracted image and the agent's mask in it
     seed: int = 0
     renderer: str = "opengl"  # or `caster`, for scenes of simple shapes
+    first: int = 0  # which of all episodes its first is: others than 0 are a part of a whole, such as `--shard`'s
     version: int = VERSION  # of what these fields mean; a dataset keeps the one that it was begun with
 
     def __post_init__(self) -> None:
@@ -115,12 +117,21 @@ class Spec:
 
     def seed_sequence(self, episode: int, purpose: Purpose) -> np.random.SeedSequence:
         """The random stream of one purpose in one episode; the split is in the key, so no two share one."""
-        key = (SPLITS.index(self.split), episode, int(purpose))
+        key = (SPLITS.index(self.split), self.first + episode, int(purpose))
         return np.random.SeedSequence(self.seed, spawn_key=key)
 
     def seed32(self, episode: int, purpose: Purpose) -> int:
         """The same as an unsigned 32-bit integer, for the `RandomState` that upstream and dm_control use."""
         return int(self.seed_sequence(episode, purpose).generate_state(1)[0])
+
+    def share(self, number: int, of: int) -> Spec:
+        """The part that the `number`-th of so many independent runs makes; together they make all. Counts from 0."""
+        edges = [self.episodes * place // of for place in (number, number + 1)] if 0 <= number < of else [0, 0]
+        if edges[0] == edges[1]:
+            raise DmaskError(
+                f"--shard is {number}/{of}; give 0/{of} to {of - 1}/{of}, each with some of {self.episodes} episodes"
+            )
+        return dataclasses.replace(self, first=self.first + edges[0], episodes=edges[1] - edges[0])
 
     def to_json(self) -> dict[str, Any]:
         """The record that goes into `meta/dmask.json`: paths shortened to their last part."""

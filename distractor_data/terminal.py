@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from distractor_data import schema
 from distractor_data.errors import DmaskError, plain
 from distractor_data.events import Event, Made, Masked, OnEvent
 from distractor_data.masks.flags import WORDS
@@ -133,6 +134,15 @@ def step_progress(name: str, steps: int) -> Iterator[tuple[Callable[[str], None]
             lambda line: progress.console.print(Text(plain(line)), soft_wrap=True),
             lambda done: progress.update(task, completed=done),
         )
+
+
+def print_edited(roots: list[Path]) -> None:
+    """One line for each config and split that was written."""
+    from distractor_data.dataset import storage
+
+    for root in roots:
+        records = storage.read_episodes(root)
+        _say(f"{root}: {len(records):,} episodes, {sum(records[schema.LENGTH].to_pylist()):,} frames")
 
 
 def print_returns(env: str, policy: str, returns: np.ndarray) -> None:

@@ -20,10 +20,10 @@ from PIL import Image
 from watch import watch
 
 from distractor_data import schema, sources
-from distractor_data.dataset import meta, parts, storage
+from distractor_data.dataset import meta, parts, rewrite, storage
 from distractor_data.episode import Episode
 from distractor_data.errors import DmaskError
-from distractor_data.masks import annotate, quality, rewrite
+from distractor_data.masks import annotate, quality, store
 from distractor_data.masks.annotate import Settings, mask_dataset
 from distractor_data.masks.corrupt import Corruption, corrupt_dataset
 from distractor_data.masks.follow import masking
@@ -318,17 +318,17 @@ def test_the_thread_has_ended_when_the_run_that_it_masks_for_breaks_off(settings
 def test_masks_on_a_part_of_the_shards_are_not_trained_on(settings, tmp_path, monkeypatch):
     data = pytest.importorskip("masklam.data")
     root = make(tmp_path / "dataset")
-    write = rewrite.write_masks
+    write = store.write_masks
 
     def broken(root, shard, *rest):
         if shard == 1:
             raise OSError(28, "No space left on device")
         write(root, shard, *rest)
 
-    monkeypatch.setattr(rewrite, "write_masks", broken)
+    monkeypatch.setattr(store, "write_masks", broken)
     with pytest.raises(OSError, match="No space"):
         mask_dataset(tmp_path / "dataset", settings)
-    monkeypatch.setattr(rewrite, "write_masks", write)
+    monkeypatch.setattr(store, "write_masks", write)
     assert meta.read_record(root)["mask"]["complete"] is False
     meta.verify(root)  # every file is as it was written
     line = (

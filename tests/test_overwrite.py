@@ -19,8 +19,9 @@ from watch import watch
 
 from distractor_data import schema, sources
 from distractor_data.dataset import meta, read, storage
+from distractor_data.dataset.folders import STAGING
 from distractor_data.errors import DmaskError
-from distractor_data.pipeline import STAGING, generate
+from distractor_data.pipeline import generate
 from distractor_data.publish import Destination
 from distractor_data.spec import Spec
 from tests.test_backgrounds import write_frames

@@ -12,7 +12,9 @@ from distractor_data.errors import DmaskError
 from distractor_data.spec import VERSION, Spec
 
 RECORD = Spec(backgrounds="videos", backgrounds_digest="0af", policy="mine.safetensors", policy_digest="1b").to_json()
-FIRST = {key: value for key, value in RECORD.items() if key not in ("version", "renderer")}  # as version 1 wrote it
+FIRST = {
+    key: value for key, value in RECORD.items() if key not in ("version", "renderer", "first")
+}  # as version 1 wrote it
 
 
 def test_a_short_name_is_the_full_one():
@@ -61,6 +63,7 @@ RIGHT = {
     "policy_digest": ("",),
     "noise": (0, 1.5),
     "seed": (0,),
+    "first": (0,),
 }
 
 

@@ -61,6 +61,10 @@ def generate(
     steps: Annotated[int, typer.Option(help="Frames an episode has.")] = 1000,
     seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
+    first: Annotated[int, typer.Option(help="Which of all episodes is the first, where this is a part of them.")] = 0,
+    shard: Annotated[
+        str, typer.Option(help="I/N: only the part I, from 0, of N that `dmask merge` puts together.")
+    ] = "",
     clean: Annotated[bool, typer.Option("--clean", help="Keep the undistracted image, too.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     renderer: Annotated[
@@ -104,10 +108,13 @@ def generate(
         clean=clean,
         seed=seed,
         renderer=renderer.value,
+        first=first,
     )
+    if shard:
+        spec = spec.share(*shard_of(shard))
     settings = Settings(mask_model, mask_image_size) if masks == Masks.sam2 else None
     destination = Destination(push, license) if push else None
-    with terminal.generation_progress(spec.env, episodes) as on_event:
+    with terminal.generation_progress(spec.env, spec.episodes) as on_event:
         summary = run(spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event)
     terminal.print_summary(summary, spec, push or out)
     if settings:
@@ -120,3 +127,11 @@ def envs() -> None:
     from distractor_data.envs.suite import environments
 
     typer.echo("\n".join(environments()))
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """`"0/3"` → (0, 3)."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal()):
+        raise DmaskError(f"--shard is {text!r}; give its number, from 0, and how many there are, such as 0/3")
+    return int(number), int(of)

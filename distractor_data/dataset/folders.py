@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 from distractor_data.dataset import storage
+from distractor_data.errors import DmaskError
+
+STAGING = ".new"  # folder beneath a dataset's, for data that is to replace what is there
 
 
 def replace_folder(new: Path, folder: Path) -> None:
@@ -47,3 +50,17 @@ def contents(root: Path) -> list[str]:
         for name in names
         if name not in own and not name.startswith((f"{storage.SCRATCH}/", f"{storage.FETCHED}/"))
     ]
+
+
+def refuse_foreign(root: Path) -> None:
+    """Raise `DmaskError` where the folder that is to be replaced holds something that dmask did not write."""
+    found = [name for name in contents(root) if not storage.is_ours(name)]
+    if found:
+        raise DmaskError(f"{root / found[0]} is no file of ours and would be lost; move it, or choose another --out")
+
+
+def empty(root: Path) -> None:
+    """Delete all that a folder holds but its lock."""
+    for path in root.iterdir():
+        if path.name != ".lock":
+            storage.remove(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,18 @@ def part_length(root: Path, episode: int) -> int:
     return untrusted.parquet(untrusted.inside(root, part_name(episode))).metadata.num_rows
 
 
-def assemble(root: Path, shard: int, episodes: Sequence[int], first_index: int, task: str) -> int:
-    """Move the parts of `episodes` into shard `shard`. Returns the index after the shard's last frame."""
+def assemble(
+    root: Path,
+    shard: int,
+    episodes: Sequence[int],
+    first_index: int,
+    task: str,
+    table: Callable[[list[dict[str, Any]]], pa.Table] = pa.Table.from_pylist,
+) -> int:
+    """Move the parts of `episodes` into shard `shard`. Returns the index after the shard's last frame.
+
+    `table` makes the shard's episode records of their rows.
+    """
     first, _ = untrusted.part(untrusted.inside(root, part_name(episodes[0])), episodes[0])
     frames_schema = schema.like(first.schema)
     records: list[dict[str, Any]] = []
@@ -64,7 +74,7 @@ def assemble(root: Path, shard: int, episodes: Sequence[int], first_index: int, 
             yield part.cast(frames_schema)
 
     storage.write_parquet(root, schema.data_file(shard), groups(), frames_schema)
-    storage.write_episodes(root, shard, pa.Table.from_pylist(records))
+    storage.write_episodes(root, shard, table(records))
     storage.forget(root, [part_name(episode) for episode in episodes])
     return records[-1][schema.TO_INDEX]
 
@@ -100,6 +110,12 @@ _ROW_ONLY = (
 
 def disassemble(root: Path, shard: int) -> None:
     """Copy a shard back into parts, for the last shard of a split that is to grow. `assemble` will replace it."""
+    for frames, record in taken_apart(root, shard):
+        _write_part(root, frames, record)
+
+
+def taken_apart(root: Path, shard: int) -> Iterator[tuple[pa.Table, dict[str, Any]]]:
+    """The episodes of a shard, each as its frames and its record, as they were before the shard was full."""
     frames, rows = storage.read_frames(root, shard), storage.read_episodes(root, shard).to_pylist()
     for row in rows:
         stats: dict[str, dict[str, Any]] = {}
@@ -108,8 +124,16 @@ def disassemble(root: Path, shard: int) -> None:
                 _, name, key = column.split("/")
                 stats.setdefault(name, {})[key] = value
         record = {key: value for key, value in row.items() if not key.startswith(_ROW_ONLY)} | {"stats": stats}
-        part = frames.slice(row[schema.FROM_INDEX] - rows[0][schema.FROM_INDEX], row[schema.LENGTH])
-        _write_part(root, part, record)
+        yield frames.slice(row[schema.FROM_INDEX] - rows[0][schema.FROM_INDEX], row[schema.LENGTH]), record
+
+
+def write_again(root: Path, episode: int, frames: pa.Table, record: dict[str, Any]) -> None:
+    """Store an episode that was `taken_apart` under another number."""
+    place = frames.schema.get_field_index(schema.EPISODE)
+    numbers = pa.array(np.full(len(frames), episode, np.int64))
+    _write_part(
+        root, frames.set_column(place, frames.schema.field(place), numbers), record | {schema.EPISODE: episode}
+    )
 
 
 def remove_all(root: Path) -> None:

@@ -43,6 +43,12 @@ def episodes_per_shard(spec: Spec) -> int:
     return max(1, int(SHARD_FRAMES / frame) // spec.steps)
 
 
+def wanted_shards(spec: Spec) -> list[range]:
+    """The episodes of each shard."""
+    size = episodes_per_shard(spec)
+    return [range(start, min(start + size, spec.episodes)) for start in range(0, spec.episodes, size)]
+
+
 # --- files that appear whole or not at all -------------------------------------------------------------------
 
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from cards.dataset import write_card
 from distractor_data import engines, schema
-from distractor_data.dataset import meta, storage
+from distractor_data.dataset import meta, rewrite, storage
 from distractor_data.device import PRECISIONS, pick_device, uses_bf16
 from distractor_data.errors import DmaskError
-from distractor_data.masks import prompts, rewrite
+from distractor_data.masks import prompts, store
 from distractor_data.masks.prompts import Prompt
 from distractor_data.masks.report import Report, report
 
@@ -116,10 +116,10 @@ def mask_dataset(
             pending += [(root, n) for n in numbers if overwrite or rewrite.shard_source(root, n) != source]
         with ExitStack() as records:
             for root in dict.fromkeys(root for root, _ in pending):
-                records.enter_context(rewrite.rewriting(root, source))
+                records.enter_context(store.rewriting(root, source))
             _mask_all(settings, source, pending, on_frames)
         for root in picked:
-            rewrite.set_source(root, source)
+            store.set_source(root, source)
             meta.refresh(root)
     reports = [report(root) for root in picked]
     write_card(directory)
@@ -136,7 +136,7 @@ def report_only(
     for root in picked:
         with storage.lock(root):
             storage.settle(root)
-            rewrite.measure_again(root, on_episode)
+            store.measure_again(root, on_episode)
     write_card(directory)
     return [report(root) for root in picked]
 
@@ -232,7 +232,7 @@ def mask_shards(
 
     def write(shard: _Shard) -> None:
         check()
-        rewrite.write_masks(shard.root, shard.number, shard.frames, shard.episodes, shard.masks, masker.source)
+        store.write_masks(shard.root, shard.number, shard.frames, shard.episodes, shard.masks, masker.source)
         shard.frames, shard.masks = None, []  # large, and done with
 
     def videos() -> Iterator[Any]:
@@ -259,7 +259,7 @@ def prepare(settings: Settings) -> Masker:
 def _open(root: Path, number: int) -> _Shard:
     episodes, frames = storage.read_episodes(root, number), storage.read_frames(root, number)
     held = (rewrite.shard_source(root, number) or {"source": "simulator"})["source"]
-    return _Shard(root, number, rewrite.keep_simulator(frames, held), episodes)
+    return _Shard(root, number, store.keep_simulator(frames, held), episodes)
 
 
 def _videos(
@@ -278,7 +278,7 @@ def _videos(
         shard.masks.append(np.zeros((len(images), *images[0].shape[:2]), bool))
         episode = shard.episodes[schema.EPISODE][row].as_py()
         name = f"{'/'.join(shard.root.parts[-2:])} episode {episode}"
-        sim = rewrite.reference(part)
+        sim = store.reference(part)
         for start, stop, given in prompts.segments(images, prompt, reprompt, sim, name):
             found.append(Video((shard, row, start), prompts.Part(images, start, stop), given, name))
     shard.missing = len(found)

@@ -12,9 +12,9 @@ import numpy as np
 
 from cards.dataset import write_card
 from distractor_data import schema, untrusted
-from distractor_data.dataset import meta, read, storage
+from distractor_data.dataset import meta, read, rewrite, storage
 from distractor_data.errors import DmaskError
-from distractor_data.masks import rewrite
+from distractor_data.masks import store
 from distractor_data.masks.annotate import OnFrames
 from distractor_data.masks.report import Report, report
 from distractor_data.schema import CARD
@@ -142,4 +142,4 @@ def corrupt_shard(
         masks.append(corrupt(storage.decode_images(part[schema.MASK]) > 127, how, rng))
         on_frames(len(part))
     held = source["of"]["source"]
-    rewrite.write_masks(target, number, rewrite.keep_simulator(frames, held), episodes, masks, source)
+    store.write_masks(target, number, store.keep_simulator(frames, held), episodes, masks, source)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from distractor_data import schema
-from distractor_data.dataset import meta, storage
+from distractor_data.dataset import meta, rewrite, storage
 from distractor_data.events import Event, Masked, OnEvent
-from distractor_data.masks import rewrite
+from distractor_data.masks import store
 from distractor_data.masks.annotate import Masker, check_source, mask_shards
 from distractor_data.spec import Spec
 
@@ -85,7 +85,7 @@ def masking(
         if failures:
             raise failures[0]
 
-    with rewrite.rewriting(root, masker.source):
+    with store.rewriting(root, masker.source):
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         add = _adder(root, masker.source, waiting, raise_failure, on_frames)

@@ -42,6 +42,12 @@ def _mask(value: Any, where: str) -> None:
         record({"of": _mask})(value, where)
 
 
+def _edit(value: Any, where: str) -> None:
+    """What an edited dataset was made of; that may have been edited, too."""
+    made = record({"spec": mapping(anything)}, {"edit": _edit})
+    record({"verb": matching("[a-z-]{1,20}", "a command"), "command": text, "of": listing(made, 10**4)})(value, where)
+
+
 _RECORD = record(
     {
         "spec": record({"env": text, "backgrounds": text}),
@@ -49,7 +55,7 @@ _RECORD = record(
         "mask": _mask,
         "versions": mapping(text),
     },
-    {"expert_return": optional(number)},
+    {"expert_return": optional(number), "edit": _edit},
 )
 _SUM = record({"sha256": matching("[0-9a-f]{64}", "64 hexadecimal digits"), "size": whole()})
 

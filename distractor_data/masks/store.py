@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,56 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from distractor_data import schema, untrusted
-from distractor_data.dataset import meta, read, storage
+from distractor_data.dataset import meta, rewrite, storage
 from distractor_data.dataset.rows import column_stats, encode_mask, spread
-from distractor_data.errors import DmaskError, nearest
 from distractor_data.masks import quality
-from distractor_data.spec import full_name
-
-_SOURCE = b"dmask.mask"  # key in the metadata of a shard's episode records: what its masks come from
-
-
-def roots(directory: str | Path, env: str | None, split: str | None) -> list[Path]:
-    """The configs and splits that `env` and `split` pick, all of them by default. Raises `DmaskError` for none."""
-    found = read.configs(directory)
-    if not found:
-        raise DmaskError(f"{directory} holds no dataset; give the folder that `dmask generate` wrote")
-    config = full_name(env) if env else None
-    if config and config not in found:
-        raise DmaskError(f"{directory} has no {config}{nearest(config, found)} (it has {', '.join(found)})")
-    picked = [
-        schema.root(directory, name, part)
-        for name, parts in found.items()
-        for part in parts
-        if config in (None, name) and split in (None, part)
-    ]
-    if not picked:
-        raise DmaskError(f"{directory} has no split {split!r} of {config or 'any config'}")
-    return picked
-
-
-def check(root: Path) -> None:
-    """Raise `DmaskError`, before anything is written, where a split is damaged or holds what can't be read."""
-    untrusted.plain(root)
-    meta.refuse_damaged(root)
-    meta.read_spec(root)
-    storage.read_episodes(root)
-    for shard in storage.shards(root):
-        shard_source(root, shard)
-
-
-def shard_source(root: Path, shard: int) -> dict[str, Any] | None:
-    """What the masks of a shard come from, where it was rewritten; its records are written last."""
-    path = untrusted.inside(root, schema.episodes_file(shard))
-    metadata = untrusted.parquet(path).schema_arrow.metadata or {}
-    return untrusted.mask_source(metadata[_SOURCE], str(path)) if _SOURCE in metadata else None
-
-
-def split_episodes(frames: pa.Table, episodes: pa.Table) -> list[pa.Table]:
-    """A shard's frames, episode by episode."""
-    lengths = episodes[schema.LENGTH].to_pylist()
-    starts = np.cumsum([0, *lengths])
-    return [frames.slice(start, length) for start, length in zip(starts, lengths, strict=False)]
 
 
 def reference(frames: pa.Table) -> np.ndarray | None:
@@ -87,7 +39,7 @@ def write_masks(
     layout = schema.like(pa.schema([pa.field(name, column.type) for name, column in columns.items()]))
     table = pa.table({name: columns[name].cast(layout.field(name).type) for name in layout.names}, schema=layout)
     rows = episodes.to_pylist()
-    parts = split_episodes(table, episodes)
+    parts = rewrite.split_episodes(table, episodes)
     for row, part, mask in zip(rows, parts, masks, strict=True):
         sim = reference(part)
         row |= quality.measure(mask, sim).record()
@@ -95,16 +47,7 @@ def write_masks(
             if values is not None:
                 stats = column_stats(values[spread(len(values))][..., None].astype(float))
                 row |= {f"stats/{name}/{key}": value for key, value in stats.items()}
-    storage.write_shard(root, shard, table, records(rows, source))
-
-
-def records(rows: list[dict[str, Any]], source: dict[str, Any] | None) -> pa.Table:
-    """Rows of `meta/episodes` as a table that says what their masks come from."""
-    table = pa.Table.from_pylist(rows)
-    for name in quality.COLUMNS[:3]:  # a column of None has no type of its own
-        index = table.schema.get_field_index(name)
-        table = table.set_column(index, name, table[name].cast(pa.float64()))
-    return table.replace_schema_metadata({_SOURCE: json.dumps(source).encode()} if source else None)
+    storage.write_shard(root, shard, table, rewrite.records(rows, source))
 
 
 def measure_again(root: Path, on_episode: Any = lambda: None) -> None:
@@ -116,15 +59,15 @@ def measure_again(root: Path, on_episode: Any = lambda: None) -> None:
 
 def measure_shard(root: Path, shard: int, on_episode: Any = lambda: None) -> None:
     """The same for one shard."""
-    episodes, source = storage.read_episodes(root, shard), shard_source(root, shard)
+    episodes, source = storage.read_episodes(root, shard), rewrite.shard_source(root, shard)
     masks_there = [name for name in (schema.MASK, schema.MASK_SIM) if name in _columns(root, shard)]
     frames = storage.read_frames(root, shard, masks_there)
     rows = episodes.to_pylist()
-    for row, part in zip(rows, split_episodes(frames, episodes), strict=True):
+    for row, part in zip(rows, rewrite.split_episodes(frames, episodes), strict=True):
         masks = storage.decode_images(part[schema.MASK]) > 127
         row |= quality.measure(masks, reference(part)).record()
         on_episode()
-    storage.write_episodes(root, shard, records(rows, source))
+    storage.write_episodes(root, shard, rewrite.records(rows, source))
 
 
 def set_source(root: Path, source: dict[str, Any]) -> None:
