@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import typer
+import sys
 
+from distractor_data.application import Application
 from distractor_data.commands import experts, generation, hub, look, masks, upkeep
 from distractor_data.errors import run_cli
+from distractor_data.options import Version
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Masked video of agents in front of distractors: generate it, mask it, publish it.",
-)
+app = Application()
+
+
+@app.callback()
+def _app(version: Version = False) -> None:
+    """Masked video of agents in front of distractors: generate it, mask it, publish it."""
+
+
 for group in (generation, masks, upkeep, look, hub, experts):
     app.add_typer(group.app)
 
 
-def main() -> None:
-    """Entry point of `dmask`."""
-    run_cli(app, "dmask")
+def main() -> int:
+    """Entry point of `dmask`; returns the exit code."""
+    return run_cli(app, "dmask")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
