@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from distractor_data.application import Application
 from distractor_data.commands import experts, generation, hub, look, masks, upkeep
 from distractor_data.errors import run_cli
@@ -21,10 +19,10 @@ for group in (generation, masks, upkeep, look, hub, experts):
     app.add_typer(group.app)
 
 
-def main() -> int:
-    """Entry point of `dmask`; returns the exit code."""
-    return run_cli(app, "dmask")
+def main() -> None:
+    """Entry point of `dmask`."""
+    run_cli(app, "dmask")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
