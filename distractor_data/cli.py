@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import typer
-
+from distractor_data.application import Application
 from distractor_data.commands import edits, experts, generation, hub, look, masks, upkeep
 from distractor_data.errors import run_cli
+from distractor_data.options import Version
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Masked video of agents in front of distractors: generate it, mask it, publish it.",
-)
+app = Application()
+
+
+@app.callback()
+def _app(version: Version = False) -> None:
+    """Masked video of agents in front of distractors: generate it, mask it, publish it."""
+
+
 for group in (generation, masks, upkeep, edits, look, hub, experts):
     app.add_typer(group.app)
 

@@ -38,11 +38,11 @@ def plain(text: object) -> str:
     return folded if folded.isprintable() else "".join(letter for letter in folded if letter.isprintable())
 
 
-def run_cli(app: Callable[..., None], name: str) -> None:
-    """Run a Typer app; a `DmaskError` or what the system refuses becomes one line and exit code 2."""
+def run_cli(app: Callable[..., int | None], name: str) -> None:
+    """Run an app and exit with its code; a `DmaskError` or what the system refuses becomes one line and code 2."""
     try:
         try:
-            app(prog_name=name)
+            sys.exit(app(prog_name=name))
         finally:
             sys.stdout.flush()  # a full disk or a closed pipe is told of here, not when Python ends
     except DmaskError as error:

@@ -16,6 +16,24 @@ class Split(StrEnum):
     test = "test"
 
 
+def _print_version(context: typer.Context, asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"{context.info_name} {version('dmask')}")
+        raise typer.Exit
+
+
+def _set_quiet(quiet: bool) -> None:
+    from distractor_data import terminal
+
+    terminal.set_quiet(quiet)
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", callback=_set_quiet, help="Print errors only.")]
 Directory = Annotated[Path, typer.Argument(help="The dataset's folder.", show_default=True)]
 EnvOption = Annotated[str | None, typer.Option(help="Only this environment.", show_default="all")]
 SplitOption = Annotated[Split | None, typer.Option(help="Only this split.", show_default="all")]

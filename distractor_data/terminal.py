@@ -29,6 +29,7 @@ from distractor_data import schema
 from distractor_data.errors import DmaskError, plain
 from distractor_data.events import Event, Made, Masked, OnEvent
 from distractor_data.masks.flags import WORDS
+from distractor_data.progress import Lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,11 +42,23 @@ if TYPE_CHECKING:
     from distractor_data.spec import Spec
 
 
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Whether nothing but errors, and what was asked for as JSON, is printed from now on."""
+    global _quiet
+    _quiet = quiet
+
+
+def _stdout(**options: Any) -> Console:
+    return Console(soft_wrap=True, highlight=False, quiet=_quiet, **options)
+
+
 def _say(*lines: str) -> None:
     """Lines on stdout as they are: values from data are no markup, and no terminal obeys them."""
-    console = Console(soft_wrap=True)
     for line in lines:
-        console.print(Text("".join(letter for letter in line if letter.isprintable())))
+        _stdout().print(Text("".join(letter for letter in line if letter.isprintable())))
 
 
 def _add_row(table: Table, *cells: str) -> None:
@@ -54,14 +67,17 @@ def _add_row(table: Table, *cells: str) -> None:
 
 @contextmanager
 def _shown(*columns: ProgressColumn) -> Iterator[Progress]:
-    """Bars on stderr; an error that comes before anything was counted stands alone, without empty bars."""
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    """Bars on stderr; an error that comes before anything was counted stands alone, without empty bars.
+
+    Where stderr is no terminal they are lines, one every few seconds.
+    """
+    console = Console(stderr=True, quiet=_quiet)
+    with Progress(*columns, console=console, disable=_quiet) if console.is_terminal else Lines(console) as progress:
         try:
             yield progress
         except (DmaskError, OSError):
             if not any(task.completed for task in progress.tasks):
                 progress.live.transient = True
-                progress.console.quiet = not progress.console.is_terminal
             raise
 
 
@@ -115,7 +131,7 @@ def print_summary(summary: Summary, spec: Spec, out: str | Path) -> None:
     ):
         _add_row(table, name, value)
     _say(f"{spec.env} {spec.split} → {summary.root}")
-    Console(soft_wrap=True).print(table)
+    _stdout().print(table)
     _say(f'load_dataset("{out}", "{spec.env}", split="{spec.split}")')
 
 
@@ -158,7 +174,7 @@ def print_verified(counts: dict[str, int]) -> None:
 
 def print_repaired(restored: dict[str, list[str]]) -> None:
     """One line for each file that was restored."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = _stdout()
     for name, files in restored.items():
         for file in files:
             console.print(f"{name}: {file} restored", markup=False)
@@ -199,8 +215,11 @@ def _frame_bar(
     return on_frames
 
 
-def print_masks(reports: list[Report]) -> None:
+def print_masks(reports: list[Report], as_json: bool = False) -> None:
     """The table of mask quality, one row for each config and split."""
+    if as_json:
+        print_json(reports)
+        return
     table = Table()
     for column in ("", "masks by", "episodes", "frames", "J", "F", "J&F", "coverage", "lost frames", "worst episode"):
         table.add_column(column, justify="left" if column in ("", "masks by") else "right")
@@ -210,11 +229,14 @@ def print_masks(reports: list[Report]) -> None:
         worst = "–" if one.worst is None else str(one.worst)
         counts = [f"{one.episodes:,}", f"{one.frames:,}"]
         _add_row(table, one.name, one.source, *counts, *scores, f"{one.coverage:.2%}", lost, worst)
-    Console(width=max(130, Console().width)).print(table)
+    _stdout(width=max(130, Console().width)).print(table)
 
 
-def print_video_masks(report: VideoReport, out: Path | None) -> None:
+def print_video_masks(report: VideoReport, out: Path | None, as_json: bool = False) -> None:
     """One line on the masks of a video and one for each thing that looks wrong with them."""
+    if as_json:
+        print_json(report)
+        return
     _say(
         f"{out}: masks/, overlay.mp4 and flags.json, {report.coverage:.2%} of the pixels in {report.frames:,} frames"
     )
@@ -227,7 +249,7 @@ def print_video_masks(report: VideoReport, out: Path | None) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout. All but ASCII is escaped, so that no terminal obeys it."""
-    print(json.dumps(value, indent=2, default=asdict))
+    print(json.dumps(value, indent=2, default=lambda one: str(one) if isinstance(one, Path) else asdict(one)))
 
 
 def print_survey(used: list[Used], skipped: list[Skipped], as_json: bool) -> None:
@@ -252,4 +274,4 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def _show(table: Table) -> None:
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    _stdout(width=None if sys.stdout.isatty() else 200).print(table)

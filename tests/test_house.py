@@ -25,7 +25,7 @@ masklam.measures  masklam.objectives  masklam.models  masklam.settings
 masklam
 distractor_data.cli
 distractor_data.commands
-distractor_data.terminal  distractor_data.options
+distractor_data.terminal  distractor_data.options  distractor_data.application  distractor_data.progress
 distractor_data.pipeline  distractor_data.resume
 distractor_data.publish  distractor_data.pull
 distractor_data.repair  distractor_data.remake  distractor_data.edit

@@ -14,6 +14,7 @@ from hub_server import TOKEN, HubServer
 from strangers import SHARD, lay, state
 
 from distractor_data import cli
+from distractor_data.commands.hub import pull, push
 from distractor_data.errors import run_cli
 
 
@@ -98,7 +99,7 @@ def test_the_token_comes_from_a_file_or_standard_input_and_is_on_no_command_line
         assert ended.value.code == 0, capfd.readouterr()
     assert f"Bearer {TOKEN}" in hub.authorizations
     assert TOKEN not in "".join(capfd.readouterr())
-    for command in (cli.push, cli.pull):
+    for command in (push, pull):
         assert "token" not in command.__annotations__
 
 

@@ -291,16 +291,16 @@ def test_masks_of_a_video_take_the_place_of_others_when_they_are_complete(
     (out / "masks" / "notes.png").unlink()
     with pytest.raises(DmaskError, match="lies outside"):
         video.mask_video(tmp_path / "clip", out, Settings(str(model), prompt="box=0,0,99,9"), overwrite=True)
-    write = video._write_overlay
 
     def stop(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(video, "_write_overlay", stop)
-    with pytest.raises(KeyboardInterrupt):
-        video.mask_video(tmp_path / "clip", out, settings, overwrite=True)
-    monkeypatch.setattr(video, "_write_overlay", write)
+    with monkeypatch.context() as patch:
+        patch.setattr(video._Work, "write_overlay", stop)
+        with pytest.raises(KeyboardInterrupt):
+            video.mask_video(tmp_path / "clip", out, settings, overwrite=True)
     assert {name: content for name, content in contents(out).items() if not name.startswith(".new/")} == mine
     video.mask_video(tmp_path / "clip", out, settings, overwrite=True)
-    assert sorted(contents(out)) == ["masks/00000.png", "masks/00001.png", "masks/00002.png", "overlay.mp4"]
+    masks = [f"masks/{t:05d}.png" for t in range(3)]
+    assert sorted(contents(out)) == ["flags.json", *masks, "overlay.mp4"]
     assert Image.open(out / "masks" / "00000.png").size == (30, 20)

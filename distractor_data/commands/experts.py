@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from distractor_data.options import Quiet
+
 app = typer.Typer()
 expert = typer.Typer(no_args_is_help=True, help="Train and measure the policies that act in the datasets.")
 app.add_typer(expert, name="expert")
 
 
-@expert.command("train")
+@expert.command("train", epilog="Example: dmask expert train --env walker --out walker.safetensors")
 def expert_train(
     env: Annotated[str, typer.Option(help="walker, cheetah, hopper, humanoid, or any task of the suite.")],
     out: Annotated[Path, typer.Option(help="The policy's .safetensors file; its medium level is written beside it.")],
@@ -40,6 +42,7 @@ def expert_train(
     state: Annotated[
         Path | None, typer.Option(help="Folder of the training state; by default beneath runs/.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train an expert on the task's states, by default with Soft Actor-Critic, and keep the best actor in OUT.
 
@@ -68,7 +71,7 @@ def expert_train(
         train.train(settings, out, state or checkpoint.default_state(settings), resume, report, progress)
 
 
-@expert.command("eval")
+@expert.command("eval", epilog="Example: dmask expert eval walker --episodes 20")
 def expert_eval(
     policy: Annotated[str, typer.Argument(help="A policy's .safetensors file, or an environment.")],
     episodes: Annotated[int, typer.Option(help="Number of episodes.")] = 20,
@@ -82,7 +85,7 @@ def expert_eval(
     terminal.print_returns(*evaluate.evaluate_argument(policy, level, env, episodes))
 
 
-@expert.command("list")
+@expert.command("list", epilog="Example: dmask expert list")
 def expert_list() -> None:
     """Print the policies that come with the package and what they reach, as a Markdown table."""
     from distractor_data.policies import evaluate

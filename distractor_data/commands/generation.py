@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import Split
+from distractor_data.options import Json, Quiet, Split
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
 
 app = typer.Typer()
@@ -39,7 +40,7 @@ class Renderer(StrEnum):
     caster = "caster"
 
 
-@app.command()
+@app.command(epilog="Example: dmask generate --env hopper --episodes 100 --out data")
 def generate(
     env: Annotated[str, typer.Option(help="walker, cheetah, hopper, humanoid, or any of `dmask envs`.")] = "walker",
     episodes: Annotated[int, typer.Option(help="Number of episodes; more than are there adds the rest.")] = 1000,
@@ -82,6 +83,8 @@ def generate(
         "facebook/sam2.1-hiera-tiny"
     ),
     mask_image_size: Annotated[int, typer.Option(help="With --masks sam2: as its --image-size.")] = 1024,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Make trajectories with distractors and exact masks, as Parquet that `load_dataset` reads.
 
@@ -116,12 +119,15 @@ def generate(
     destination = Destination(push, license) if push else None
     with terminal.generation_progress(spec.env, spec.episodes) as on_event:
         summary = run(spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event)
+    if json:
+        terminal.print_json({"env": spec.env, "split": spec.split, **asdict(summary)})
+        return
     terminal.print_summary(summary, spec, push or out)
     if settings:
         terminal.print_masks([report(summary.root)])
 
 
-@app.command()
+@app.command(epilog="Example: dmask envs")
 def envs() -> None:
     """List the environments."""
     from distractor_data.envs.suite import environments

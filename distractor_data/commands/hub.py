@@ -7,13 +7,24 @@ from typing import Annotated
 
 import typer
 
-from distractor_data.options import Directory, DryRun, Private, Revision, Split, Tag, TokenFile, token_of
+from distractor_data.options import (
+    Directory,
+    DryRun,
+    EnvOption,
+    Private,
+    Quiet,
+    Revision,
+    SplitOption,
+    Tag,
+    TokenFile,
+    token_of,
+)
 from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: dmask push data org/distracting-dcs-masked --private")
 def push(
     directory: Directory = Path(DEFAULT_DIR),
     name: Annotated[str | None, typer.Argument(help="ORG/NAME; without it <you>/<the folder's name>.")] = None,
@@ -24,6 +35,7 @@ def push(
     license: Annotated[str | None, typer.Option(help="Needed where the background videos are real ones.")] = None,
     token_file: TokenFile = None,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
 ) -> None:
     """Publish a dataset on the Hugging Face Hub, with its card.
 
@@ -45,15 +57,16 @@ def push(
     terminal.print_push(pushed, dry_run, 'load_dataset("{}")')
 
 
-@app.command()
+@app.command(epilog="Example: dmask pull org/distracting-dcs-masked data --env walker")
 def pull(
     name: Annotated[str, typer.Argument(help="ORG/NAME of a dataset on the Hub.")],
     directory: Directory,
-    env: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
-    split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
+    env: EnvOption = None,
+    split: SplitOption = None,
     revision: Annotated[str | None, typer.Option(help="A tag, branch or commit.")] = None,
     token_file: TokenFile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies only in the folder.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Get a dataset from the Hugging Face Hub and verify it. Interrupted, the same command goes on.
 

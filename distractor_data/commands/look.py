@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import Json
+from distractor_data.options import Json, Quiet
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: dmask backgrounds DAVIS/JPEGImages/480p")
 def backgrounds(
     directory: Annotated[Path, typer.Argument(help="What `dmask generate` would get as --backgrounds.")],
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """List the background videos of a folder, and what in it is skipped and why; decode every frame."""

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from distractor_data.options import Directory, EnvOption, SplitOption
+from distractor_data.options import Directory, EnvOption, Json, Quiet, SplitOption
 from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: dmask mask video.mp4 --prompt box=10,20,80,90 --prompt-frame 40 --out masks")
 def mask(
     source: Annotated[Path, typer.Argument(help="A dataset, a folder of frames or a video.")] = Path(DEFAULT_DIR),
     env: EnvOption = None,
@@ -35,6 +35,8 @@ def mask(
     out: Annotated[Path | None, typer.Option(help="Where the masks of a video go.")] = None,
     report_only: Annotated[bool, typer.Option("--report-only", help="Measure the masks that are there.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another model's masks.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Masks by SAM 2 for a dataset (the simulator's are kept beside them) or for one video.
 
@@ -47,22 +49,22 @@ def mask(
 
     part = split.value if split else None
     if report_only:
-        terminal.print_masks(measure_again(source, env, part))
+        terminal.print_masks(measure_again(source, env, part), json)
         return
     settings = Settings(model, image_size, batch, prompt, reprompt, device, precision)
     if read.configs(source):
         with terminal.frame_progress("masks") as on_frames:
             reports = mask_dataset(source, settings, env, part, overwrite, on_frames)
-        terminal.print_masks(reports)
+        terminal.print_masks(reports, json)
     else:
         from distractor_data.masks.video import mask_video
 
         with terminal.frame_progress(source.name) as on_frames:
             result = mask_video(source, out, settings, overwrite, on_frames, prompt_frame)
-        terminal.print_video_masks(result, out)
+        terminal.print_video_masks(result, out, json)
 
 
-@app.command("corrupt-masks")
+@app.command("corrupt-masks", epilog="Example: dmask corrupt-masks data --dilate 2 --out degraded")
 def corrupt_masks(
     directory: Directory,
     out: Annotated[Path, typer.Option(help="Where the copy goes.")],
@@ -74,6 +76,8 @@ def corrupt_masks(
     flip: Annotated[float, typer.Option(help="Probability of inverting a pixel.")] = 0.0,
     drop: Annotated[float, typer.Option(help="Probability of emptying a frame's mask.")] = 0.0,
     seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Copy a dataset with degraded masks, and measure them."""
     from distractor_data import terminal
@@ -82,4 +86,4 @@ def corrupt_masks(
     how = Corruption(dilate, erode, shift, flip, drop, seed)
     with terminal.frame_progress("masks") as on_frames:
         reports = corrupt_dataset(directory, out, how, env, split.value if split else None, on_frames)
-    terminal.print_masks(reports)
+    terminal.print_masks(reports, json)

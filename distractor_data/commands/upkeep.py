@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from distractor_data.options import Directory
+from distractor_data.options import Directory, Json, Quiet
 from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: dmask verify data --repair")
 def verify(
     directory: Directory = Path(DEFAULT_DIR),
     repair: Annotated[
@@ -23,14 +23,22 @@ def verify(
     policy: Annotated[str | None, typer.Option(help="To repair: the policy's file, if it was one.")] = None,
     model: Annotated[str | None, typer.Option(help="To repair: the mask model's file, if it was one.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Compare every file of a dataset with the checksum that was taken when it was written."""
     from distractor_data import terminal
     from distractor_data.dataset import meta
 
+    restored: dict[str, list[str]] = {}
     if repair:
         from distractor_data.repair import Given, repair_all
 
-        given = Given(backgrounds, policy, model)
-        terminal.print_repaired(repair_all(directory, given, workers or None))
-    terminal.print_verified(meta.verify_all(directory))
+        restored = repair_all(directory, Given(backgrounds, policy, model), workers or None)
+    if not json:
+        terminal.print_repaired(restored)
+    verified = meta.verify_all(directory)
+    if json:
+        terminal.print_json({"restored": restored, "verified": verified})
+    else:
+        terminal.print_verified(verified)
