@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from distractor_data.commands import experts, generation, hub, look, masks, upkeep
+from distractor_data.commands import exchange, experts, generation, hub, look, masks, upkeep
 from distractor_data.errors import run_cli
 
 app = typer.Typer(
@@ -13,7 +13,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Masked video of agents in front of distractors: generate it, mask it, publish it.",
 )
-for group in (generation, masks, upkeep, look, hub, experts):
+for group in (generation, exchange, masks, upkeep, look, hub, experts):
     app.add_typer(group.app)
 
 

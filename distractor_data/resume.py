@@ -9,8 +9,8 @@ from typing import Any
 from distractor_data import envs, policies, schema
 from distractor_data.dataset import folders, meta, parts, storage
 from distractor_data.errors import DmaskError
-from distractor_data.generate import wanted_shards
 from distractor_data.repair import Given, repair
+from distractor_data.shards import wanted_shards
 from distractor_data.spec import SPLITS, Spec
 
 
@@ -41,8 +41,9 @@ def empty(root: Path) -> None:
 def as_begun(final: Path, root: Path, spec: Spec) -> Spec:
     """The spec in the version that its config was begun with, whose splits are read together."""
     others = [schema.root(final.parent.parent, spec.env, split) for split in SPLITS if split != spec.split]
-    begun = [meta.read_spec(split).version for split in (*others, root) if (split / schema.DMASK).exists()]
-    return dataclasses.replace(spec, version=min([spec.version, *begun]))
+    begun = [meta.read_spec(split) for split in (*others, root) if (split / schema.DMASK).exists()]
+    versions = [there.version for there in begun if isinstance(there, Spec)]
+    return dataclasses.replace(spec, version=min([spec.version, *versions]))
 
 
 def resume(root: Path, spec: Spec, fps: int, model: str | None = None, any_renderer: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import Split
+from distractor_data.options import Split, Workers
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
 
 app = typer.Typer()
@@ -60,7 +60,7 @@ def generate(
     image_size: Annotated[int, typer.Option(help="Edge of the square images in pixels.")] = 64,
     steps: Annotated[int, typer.Option(help="Frames an episode has.")] = 1000,
     seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
+    workers: Workers = 0,
     clean: Annotated[bool, typer.Option("--clean", help="Keep the undistracted image, too.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     renderer: Annotated[

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cards.dataset import write_card
 from distractor_data import engines, schema
-from distractor_data.dataset import meta, storage
+from distractor_data.dataset import meta, read, storage
 from distractor_data.device import PRECISIONS, pick_device, uses_bf16
 from distractor_data.errors import DmaskError
 from distractor_data.masks import prompts, rewrite
@@ -158,7 +158,9 @@ def _source(settings: Settings, weights: Path) -> dict[str, Any]:
 
 def check_source(root: Path, source: dict[str, Any], overwrite: bool) -> None:
     there = {key: value for key, value in meta.read_record(root)["mask"].items() if key != "complete"}
-    if overwrite or there["source"] == "simulator" or there == source:
+    if there["source"] == "none" and source["prompt"] == "simulator":
+        raise DmaskError(f"{root} has no simulator's masks to take a box from; {read.how_to_mask(root)}")
+    if overwrite or there["source"] in ("simulator", "none") or there == source:
         return
     differs = [key for key in source if there.get(key) != source[key]]
     raise DmaskError(

@@ -138,7 +138,8 @@ def _check_columns(
     state, action = (_list_size(found, name) for name in schema.VECTOR_COLUMNS)
     if layout:
         state, action = layout.state, layout.action
-    expected = schema.arrow_schema(state, action, tuple(dict.fromkeys([schema.IMAGE, *pictures])))
+    images_there = tuple(dict.fromkeys([schema.IMAGE, *pictures]))
+    expected = schema.arrow_schema(state, action, images_there, schema.REWARD in found.names)
     names = list(columns or expected.names)
     for name in dict.fromkeys([*names, *_NUMBERED]):
         if name not in found.names:
