@@ -68,6 +68,11 @@ DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
 
+def mask_of(image: str) -> str:
+    """The column of the masks for one of images: `observation.images.top` → `observation.masks.top`."""
+    return image.replace("image", "mask", 1) if "image" in image else f"{image}_mask"
+
+
 def root(directory: str | Path, config: str, split: str) -> Path:
     """The folder of one config and split: a LeRobotDataset root."""
     return Path(directory) / config / split

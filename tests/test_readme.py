@@ -56,6 +56,7 @@ TABLE: dict[str, Mini | Left] = {
     "dmask mask data/distracting-dcs-masked --env cheetah --image-size 512": Mini(MODEL),
     "dmask mask data/distracting-dcs-masked --report-only": Mini(),
     "dmask mask video.mp4 --out masks --prompt box=120,40,300,420": Mini(MODEL),
+    "dmask mask my-robot --image-column observation.images.top --prompt motion --out my-robot-masked": Mini(MODEL),
     "dmask generate --env hopper --episodes 100 --masks sam2": Mini(
         f"--episodes 1 {SMALL} --mask-model sam2.pt --mask-image-size 64"
     ),
@@ -128,6 +129,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     pytest.importorskip("sam2")
     pytest.importorskip("h5py")
     import laom_files
+    import lerobot_files
     import sam2_weights
 
     folder = tmp_path_factory.mktemp("readme")
@@ -136,6 +138,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     write_video(folder / "video.mp4", count=3, width=320, height=432)
     sam2_weights.save(folder / "sam2.pt")
     laom_files.write(folder / "walker-run.hdf5", episodes=2)
+    lerobot_files.write_lerobot(folder / "my-robot", video=True)
     with HubServer(folder / "hub") as hub:
         yield Shell(folder, hub)
 

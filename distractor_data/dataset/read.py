@@ -60,6 +60,8 @@ class Episodes(Sequence[Episode]):
             name: storage.decode_images(rows[name]) > 127 if name in rows.column_names else None
             for name in schema.MASK_COLUMNS
         }
+        if masks[schema.MASK] is None:
+            raise DmaskError(f"{path} has no column {schema.MASK}; pull or generate it again")
         return Episode(
             image=storage.decode_images(rows[schema.IMAGE]),
             mask=masks[schema.MASK],

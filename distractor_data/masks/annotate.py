@@ -105,7 +105,7 @@ def mask_dataset(
     picked = rewrite.roots(directory, env, split)
     for root in picked:
         rewrite.check(root)
-    source = _source(settings, resolve(settings.model)[1])
+    source = source_of(settings, resolve(settings.model)[1])
     with ExitStack() as locks:
         pending: list[tuple[Path, int]] = []
         for root in picked:
@@ -141,7 +141,7 @@ def report_only(
     return [report(root) for root in picked]
 
 
-def _source(settings: Settings, weights: Path) -> dict[str, Any]:
+def source_of(settings: Settings, weights: Path) -> dict[str, Any]:
     """What `meta/dmask.json` says of the masks: all that they depend on."""
     prompt = settings.prompt
     return {
@@ -254,7 +254,7 @@ def prepare(settings: Settings) -> Masker:
     """The model, ready to track. Raises `DmaskError` for whatever is missing, before anything is written."""
     from distractor_data.masks.model import resolve
 
-    source = _source(settings, resolve(settings.model)[1])
+    source = source_of(settings, resolve(settings.model)[1])
     return Masker(settings, source, tracker_for(settings, _devices(settings.device)[0]))
 
 
