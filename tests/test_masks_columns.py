@@ -364,7 +364,7 @@ def test_rows_that_were_shuffled(tmp_path):
     (source / "x").rename(last)
     write_parquet(tmp_path / "whole", cuts=())
     with pytest.raises(
-        DmaskError, match="episode 2 of .* is not in consecutive rows; sort the rows by episode_index"
+        DmaskError, match=r"episode 2 of .* is not in consecutive rows; sort the rows by episode_index"
     ):
         foreign.opened(source, ["image"])
     assert len(foreign.opened(tmp_path / "whole", ["image"]).groups[0].clips) == 3
