@@ -15,7 +15,7 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import layout, read, storage
 from distractor_data.errors import DmaskError
 from distractor_data.schema import CARD
-from distractor_data.spec import SYNTHETIC, Spec
+from distractor_data.spec import SYNTHETIC, Import, Spec, of_record
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -40,6 +40,10 @@ MEANINGS = {
     schema.INDEX: "number of the frame in the split",
     schema.TASK: "row of `meta/tasks.parquet`",
 }
+AS_RECORDED = {  # where some of it was imported
+    schema.STATE: "proprioception, as it was recorded",
+    schema.ACTION: "taken at this observation, as it was recorded: entries may lie outside of [-1, 1]",
+}
 _SIZES = [(10**exponent, f"{10 ** (exponent % 3)}{'KMBT'[exponent // 3 - 1]}") for exponent in range(3, 13)]
 
 
@@ -60,8 +64,8 @@ class Part:
         return untrusted.dmask(self.root)
 
     @property
-    def spec(self) -> Spec:
-        return Spec.from_json(self.record["spec"])
+    def spec(self) -> Spec | Import:
+        return of_record(self.record["spec"])
 
     @property
     def bytes(self) -> int:
@@ -136,8 +140,10 @@ def render(
     return fill("dataset", data, old, repo_id=repo_id, **values)
 
 
-def command(spec: Spec) -> str:
-    """The `dmask generate` line that makes the data of a spec."""
+def command(spec: Spec | Import) -> str:
+    """The `dmask` line that makes the data of a spec."""
+    if isinstance(spec, Import):
+        return f"{shlex.join(['dmask', 'import', spec.file, 'DIR'])} # SHA-256 {spec.sha256}"
     words = ["dmask", "generate", "--env", spec.env, "--split", spec.split, "--episodes", str(spec.episodes)]
     words += ["--seed", str(spec.seed)]
     others = {"env", "split", "episodes", "seed", "dynamic", "clean", "version"}
@@ -240,6 +246,8 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
         for part in found
     }
     videos = {part.spec.backgrounds for part in found}
+    imported = any(isinstance(part.spec, Import) for part in found)
+    meanings = MEANINGS | (AS_RECORDED if imported else {})
     return {
         "pretty_name": PRETTY_NAME,
         "name": name,
@@ -250,7 +258,7 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
         "configs": len({part.config for part in found}),
         "rows": rows,
         "columns": [
-            {"name": column, "type": _type(column, feature), "meaning": MEANINGS.get(column, "")}
+            {"name": column, "type": _type(column, feature), "meaning": meanings.get(column, "")}
             for column, feature in columns.items()
         ],
         "versions": sorted(versions),
@@ -314,7 +322,7 @@ def _commands(part: Part) -> list[str]:
 def _made(record: dict[str, Any]) -> list[str]:
     """The lines that made a split, but for the last that edited it."""
     if "edit" not in record:
-        return [command(Spec.from_json(record["spec"]))]
+        return [command(of_record(record["spec"]))]
     earlier = (of for of in record["edit"]["of"])
     lines = [line for of in earlier for line in (*_made(of), *([of["edit"]["command"]] if "edit" in of else []))]
     return list(dict.fromkeys(lines))
@@ -332,6 +340,8 @@ def _type(column: str, feature: dict[str, Any]) -> str:
 def write_sheet(part: Part) -> None:
     """Write the part's contact sheet into its `meta/`, if its first shard is newer."""
     first, sheet = part.root / schema.data_file(0), part.root / schema.SHEET
+    if schema.MASK not in part.info["features"]:
+        return
     if not first.exists() or (sheet.exists() and sheet.stat().st_mtime_ns > first.stat().st_mtime_ns):
         return
     with storage.recorded_write(part.root, schema.SHEET) as temporary:

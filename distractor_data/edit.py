@@ -24,7 +24,7 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import folders, meta, parts, read, rewrite, rows, storage
 from distractor_data.errors import DmaskError
 from distractor_data.events import Made, OnEvent, ignore
-from distractor_data.spec import Spec
+from distractor_data.spec import Import, Spec, of_record
 
 Change = Callable[[pa.Table, dict[str, Any]], tuple[pa.Table, dict[str, Any]]]  # of an episode's frames and record
 
@@ -41,8 +41,8 @@ class Taken:
         return meta.read_record(self.root)
 
     @functools.cached_property
-    def spec(self) -> Spec:
-        return Spec.from_json(self.record["spec"])
+    def spec(self) -> Spec | Import:
+        return of_record(self.record["spec"])
 
 
 def merge(directories: Sequence[str | Path], out: str | Path, on_event: OnEvent = ignore) -> list[Path]:
@@ -62,7 +62,7 @@ def merge(directories: Sequence[str | Path], out: str | Path, on_event: OnEvent 
     command = f"dmask merge {names} --out {Path(out).name}"
     jobs = {}
     for (config, split), sources in found.items():
-        sources.sort(key=lambda taken: taken.spec.first)  # stable: others stay in the order given
+        sources.sort(key=lambda taken: getattr(taken.spec, "first", 0))  # stable: others stay in their order
         jobs[untrusted.folder(out, config, split)] = sources
     return _write_all(Path(out), jobs, "merge", command, on_event)
 
@@ -239,7 +239,7 @@ def _record(sources: list[Taken], verb: str, command: str, image_size: int) -> d
         for name in one.record["versions"]
     }
     record = one.record | {"spec": spec.to_json(), "versions": versions}
-    if image_size == 0 and (first := _first(sources)) is not None:
+    if isinstance(spec, Spec) and image_size == 0 and (first := _first(sources)) is not None:
         return record | {"spec": dataclasses.replace(spec, first=first).to_json()}
     spec = dataclasses.replace(spec, image_size=image_size or spec.image_size)
     of = [{key: taken.record[key] for key in ("spec", "edit") if key in taken.record} for taken in sources]
@@ -248,10 +248,14 @@ def _record(sources: list[Taken], verb: str, command: str, image_size: int) -> d
 
 def _first(sources: list[Taken]) -> int | None:
     """Which of all episodes comes first, where they are one run of those of one spec, in shards or whole."""
+    if isinstance(sources[0].spec, Import):
+        return None
     spec = dataclasses.replace(sources[0].spec, first=0)
     made = []
     for taken in sources:
-        if "edit" in taken.record or spec.differences(dataclasses.replace(taken.spec, first=0)):
+        if isinstance(taken.spec, Import) or "edit" in taken.record:
+            return None
+        if spec.differences(dataclasses.replace(taken.spec, first=0)):
             return None
         made += [taken.spec.first + episode for episode in taken.episodes]
     return made[0] if made == list(range(made[0], made[0] + len(made))) else None
@@ -261,10 +265,14 @@ def _write(
     target: Path, record: dict[str, Any], sources: list[Taken], change: Change | None, on_event: OnEvent
 ) -> None:
     """Write what `target` lacks of all that is taken."""
-    spec, mask = Spec.from_json(record["spec"]), record["mask"]
+    spec, mask = of_record(record["spec"]), record["mask"]
     done = len(storage.shards(target))
     index = storage.read_episodes(target, done - 1)[schema.TO_INDEX][-1].as_py() if done else 0
-    table = pa.Table.from_pylist if mask["source"] == "simulator" else functools.partial(rewrite.records, source=mask)
+    table = (
+        pa.Table.from_pylist
+        if mask["source"] in ("simulator", "none")
+        else functools.partial(rewrite.records, source=mask)
+    )
     wanted = storage.wanted_shards(spec)
     skip = wanted[done].start if done < len(wanted) else spec.episodes
     for episode in range(skip):

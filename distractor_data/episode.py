@@ -13,10 +13,10 @@ class Episode:
     """One episode of T frames; row t is what was seen, what was done there, and what came of it."""
 
     image: np.ndarray  # (T, H, W, 3) uint8
-    mask: np.ndarray  # (T, H, W) bool, the agent
+    mask: np.ndarray | None  # (T, H, W) bool, the agent; None only of what was imported and has no masks yet
     state: np.ndarray  # (T, S) float32
-    action: np.ndarray  # (T, A) float32 in [-1, 1]
-    reward: np.ndarray  # (T,) float32
+    action: np.ndarray  # (T, A) float32 in [-1, 1]; of an import as it was recorded
+    reward: np.ndarray | None  # (T,) float32; None where an import has none
     done: np.ndarray  # (T,) bool
     info: dict[str, Any] = field(default_factory=dict)  # the episode's record, as in meta/episodes
     image_clean: np.ndarray | None = None  # (T, H, W, 3) uint8

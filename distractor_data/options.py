@@ -36,6 +36,7 @@ Version = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", callback=_set_quiet, help="Print errors only.")]
 Directory = Annotated[Path, typer.Argument(help="The dataset's folder.", show_default=True)]
 EnvOption = Annotated[str | None, typer.Option(help="Only this environment.", show_default="all")]
+Workers = Annotated[int, typer.Option(help="Processes; 0 is one for each core.")]
 SplitOption = Annotated[Split | None, typer.Option(help="Only this split.", show_default="all")]
 Private = Annotated[bool, typer.Option("--private", help="Only for you, or your organisation.")]
 Revision = Annotated[str | None, typer.Option(help="The branch to push to.")]

@@ -36,7 +36,7 @@ class Summary:
     episodes: int
     frames: int
     mean_return: float
-    mask_coverage: float  # share of pixels
+    mask_coverage: float | None  # share of pixels; None where there are no masks
     bytes: int
     made: int  # frames made by this run
     seconds: float
@@ -94,7 +94,7 @@ def generate(
             folders.replace_folder(root, final)
             folders.remove_empty(root.parent, directory)
     write_card(directory)
-    return _summarise(final, made, time.perf_counter() - started)
+    return summarise(final, made, time.perf_counter() - started)
 
 
 def _consumers(push: Destination | None, masks: Settings | None) -> list[Callable[..., Any]]:
@@ -113,16 +113,18 @@ def _consumers(push: Destination | None, masks: Settings | None) -> list[Callabl
     return [push.consume] if push is not None else []
 
 
-def _summarise(root: Path, made: int, seconds: float) -> Summary:
+def summarise(root: Path, made: int, seconds: float) -> Summary:
+    """What a split holds after `made` frames were written to it in `seconds`."""
     episodes: dict[str, Any] = storage.read_episodes(root).to_pydict()
     frames = sum(episodes[schema.LENGTH])
-    covered = sum(share * n for share, n in zip(episodes[schema.COVERAGE], episodes[schema.LENGTH], strict=True))
+    shares = episodes.get(schema.COVERAGE)
+    covered = sum(share * n for share, n in zip(shares, episodes[schema.LENGTH], strict=True)) if shares else None
     return Summary(
         root=root,
         episodes=len(episodes[schema.LENGTH]),
         frames=frames,
         mean_return=sum(episodes[schema.RETURN]) / len(episodes[schema.RETURN]),
-        mask_coverage=covered / frames,
+        mask_coverage=None if covered is None else covered / frames,
         bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")),
         made=made,
         seconds=seconds,

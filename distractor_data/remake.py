@@ -28,7 +28,7 @@ from distractor_data.hub import fetch
 from distractor_data.hub.patience import hub_errors
 from distractor_data.hub.repository import Repository, api_of
 from distractor_data.masks import store
-from distractor_data.spec import SYNTHETIC, Spec
+from distractor_data.spec import SYNTHETIC, Import, Spec, of_record
 
 OTHER = "can't be made again to the byte (SHA-256 differs), so nothing was replaced"
 Spans = dict[int, tuple[int, int]]  # episode → index of its first frame in the split, number of frames
@@ -68,10 +68,15 @@ class Split:
     @functools.cached_property
     def spec(self) -> Spec:
         """The recorded spec, its paths those given. Raises `DmaskError` where they, or the versions, are others."""
-        there = Spec.from_json(self.record["spec"])
+        there = of_record(self.record["spec"])
         if edit := self.record.get("edit"):
             raise DmaskError(
                 f"{self.root} was edited (dmask {edit['verb']}), which can't be made anew; take the files from a copy"
+            )
+        if isinstance(there, Import):
+            raise DmaskError(
+                f"{self.root} was imported from {there.file!r}, and what is damaged can't be made again; import "
+                "that file into another folder, or pull the split from the Hub"
             )
         meta.refuse_other_versions(self.root, self.record["versions"], "repair it with those")
         drawn, now = self.record["versions"].get("renderer", ""), envs.renderer(there.renderer)

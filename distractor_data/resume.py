@@ -27,8 +27,9 @@ def continues(root: Path, spec: Spec) -> bool:
 def as_begun(final: Path, root: Path, spec: Spec) -> Spec:
     """The spec in the version that its config was begun with, whose splits are read together."""
     others = [schema.root(final.parent.parent, spec.env, split) for split in SPLITS if split != spec.split]
-    begun = [meta.read_spec(split).version for split in (*others, root) if (split / schema.DMASK).exists()]
-    return dataclasses.replace(spec, version=min([spec.version, *begun]))
+    begun = [meta.read_spec(split) for split in (*others, root) if (split / schema.DMASK).exists()]
+    versions = [there.version for there in begun if isinstance(there, Spec)]
+    return dataclasses.replace(spec, version=min([spec.version, *versions]))
 
 
 def resume(root: Path, spec: Spec, fps: int, model: str | None = None, any_renderer: bool = False) -> None:

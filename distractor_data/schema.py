@@ -68,6 +68,11 @@ DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
 
+def mask_of(image: str) -> str:
+    """The column of the masks for one of images: `observation.images.top` → `observation.masks.top`."""
+    return image.replace("image", "mask", 1) if "image" in image else f"{image}_mask"
+
+
 def root(directory: str | Path, config: str, split: str) -> Path:
     """The folder of one config and split: a LeRobotDataset root."""
     return Path(directory) / config / split
@@ -83,10 +88,13 @@ def episodes_file(shard: int) -> str:
     return EPISODES_PATH.format(chunk_index=shard // CHUNK_SIZE, file_index=shard % CHUNK_SIZE)
 
 
-def arrow_schema(state_size: int, action_size: int, images: tuple[str, ...] = (IMAGE, MASK)) -> pa.Schema:
+def arrow_schema(
+    state_size: int, action_size: int, images: tuple[str, ...] = (IMAGE, MASK), reward: bool = True
+) -> pa.Schema:
     """Arrow schema of the frames, with the metadata from which `datasets` knows its features.
 
-    `images` names the image columns that are there, in the order of `IMAGE_COLUMNS`.
+    `images` names the image columns that are there, in the order of `IMAGE_COLUMNS`. Data that others made may have
+    no rewards.
     """
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     fields = [pa.field(name, image) for name in IMAGE_COLUMNS if name in images]
@@ -96,6 +104,8 @@ def arrow_schema(state_size: int, action_size: int, images: tuple[str, ...] = (I
         value = {"dtype": "float32", "_type": "Value"}
         features[name] = {"feature": value, "length": size, "_type": "List"}
     for name, dtype in _SCALARS.items():
+        if name == REWARD and not reward:
+            continue
         fields.append(pa.field(name, pa.bool_() if dtype == "bool" else pa.type_for_alias(dtype)))
         features[name] = {"dtype": dtype, "_type": "Value"}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
@@ -105,7 +115,8 @@ def arrow_schema(state_size: int, action_size: int, images: tuple[str, ...] = (I
 def like(given: pa.Schema) -> pa.Schema:
     """`arrow_schema` with the columns of another that was read: what is written by it has the same bytes, always."""
     sizes = [given.field(name).type.list_size for name in VECTOR_COLUMNS]
-    return arrow_schema(sizes[0], sizes[1], tuple(name for name in IMAGE_COLUMNS if name in given.names))
+    images = tuple(name for name in IMAGE_COLUMNS if name in given.names)
+    return arrow_schema(sizes[0], sizes[1], images, REWARD in given.names)
 
 
 def lerobot_features(schema: pa.Schema, image_size: tuple[int, int]) -> dict[str, Any]:

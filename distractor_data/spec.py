@@ -148,6 +148,11 @@ class Spec:
         """
         if not isinstance(record, dict):
             raise DmaskError(f"a dataset's spec is {reprlib.repr(record)}, not a record of fields; get it again")
+        if "format" in record:
+            raise DmaskError(
+                f"this is data imported from {reprlib.repr(record.get('file'))}, which `dmask generate` can't go on "
+                "with; choose another --out"
+            )
         record = _ADDED | record
         names, version = {field.name for field in dataclasses.fields(cls)}, record["version"]
         unknown = ", ".join(map(reprlib.repr, sorted(set(record) - names)[:9]))
@@ -167,21 +172,101 @@ class Spec:
                 raise DmaskError(f"a dataset's spec is damaged: {name} is {reprlib.repr(record[name])}")
         return spec
 
-    def differences(self, other: Spec) -> list[str]:
+    def differences(self, other: Spec | Import) -> list[str]:
         """Names of the fields in which two specs define other data, `field (theirs, ours)`.
 
         The number of episodes is none of them: episode k is the same whatever their number.
         """
+        if isinstance(other, Import):
+            return [f"origin (imported from {other.file!r} there, generated now)"]
         mine, theirs = self.to_json(), other.to_json()
         for field in ("backgrounds", "policy"):
             if mine[f"{field}_digest"] and mine[f"{field}_digest"] == theirs[f"{field}_digest"]:
                 mine[field] = theirs[field]  # the same content under another name
         mine["episodes"] = theirs["episodes"]
-        return [
-            f"{field} ({json.dumps(theirs[field])} there, {json.dumps(mine[field])} now)"
-            for field in mine
-            if mine[field] != theirs[field]
-        ]
+        return _differences(mine, theirs)
+
+
+@dataclass(frozen=True)
+class Import:
+    """What a split that others made is: the file it was read from, and what that says. No seed makes it again."""
+
+    env: str
+    split: str
+    episodes: int
+    steps: int  # frames the longest episode has
+    image_size: int  # pixels, square
+    format: str  # the module of `dataset.formats` that read it
+    file: str  # its name, without path
+    sha256: str
+    difficulty: str = ""  # in the words of the file
+    dynamic: bool = True
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            types, words = _TYPES[str(field.type)]
+            if type(value) not in types:
+                raise DmaskError(f"{field.name} of an import is {reprlib.repr(value)}, where {words} belongs")
+            if isinstance(value, str) and not _IMPORT_FORMS.get(field.name, _LINE).fullmatch(value):
+                raise DmaskError(f"{field.name} of an import can't be {reprlib.repr(value)}")
+            if field.name in _RANGES:
+                low, high = _RANGES[field.name]
+                if not low <= value <= high:
+                    raise DmaskError(f"{field.name} of an import is {value}, where {low} to {high} belong")
+
+    @property
+    def backgrounds(self) -> str:
+        """Whose videos are behind the agent, as far as that is known."""
+        return f"those of {self.file}"
+
+    @property
+    def clean(self) -> bool:
+        """Whether the undistracted image is kept."""
+        return False
+
+    def to_json(self) -> dict[str, Any]:
+        """The record that goes into `meta/dmask.json`."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Import:
+        """The inverse. Raises `DmaskError` where a field is missing, unknown, or of a wrong type, range or form."""
+        try:
+            return cls(**record)
+        except TypeError as error:
+            raise DmaskError("a dataset's record of its import has other fields than this dmask knows") from error
+
+    def differences(self, other: Spec | Import) -> list[str]:
+        """Names of the fields in which two define other data, `field (theirs, ours)`."""
+        if isinstance(other, Spec):
+            return [f"origin (generated there, imported from {self.file!r} now)"]
+        mine = self.to_json()
+        return _differences(mine, other.to_json() | {"file": mine["file"]})  # the same content under another name
+
+
+_LINE = re.compile(r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{0,255}")
+_IMPORT_FORMS = {
+    "env": _FORMS["env"],
+    "split": re.compile("|".join(SPLITS)),
+    "format": re.compile("[a-z]{1,20}"),
+    "sha256": re.compile("[0-9a-f]{64}"),
+}
+
+
+def of_record(record: Any) -> Spec | Import:
+    """What `meta/dmask.json` has under `spec`. Raises `DmaskError` where it is neither."""
+    if isinstance(record, dict) and "format" in record:
+        return Import.from_json(record)
+    return Spec.from_json(record)
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    return [
+        f"{field} ({json.dumps(theirs[field])} there, {json.dumps(mine[field])} now)"
+        for field in mine
+        if mine[field] != theirs[field]
+    ]
 
 
 def full_name(env: str) -> str:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from distractor_data.masks.annotate import Report
     from distractor_data.masks.video import VideoReport
     from distractor_data.pipeline import Summary
-    from distractor_data.spec import Spec
+    from distractor_data.spec import Import, Spec
 
 
 _quiet = False
@@ -117,15 +117,16 @@ def generation_progress(name: str, episodes: int) -> Iterator[OnEvent]:
         yield on_event
 
 
-def print_summary(summary: Summary, spec: Spec, out: str | Path) -> None:
-    """The closing table of `dmask generate` and the line that loads the result."""
+def print_summary(summary: Summary, spec: Spec | Import, out: str | Path) -> None:
+    """The closing table of `dmask generate` or `dmask import` and the line that loads the result."""
     table = Table(show_header=False, box=None)
+    coverage = summary.mask_coverage
     rate = f"{summary.made / summary.seconds:.1f} frames/s" if summary.made else "all were there already"
     for name, value in (
         ("episodes", f"{summary.episodes:,}"),
         ("frames", f"{summary.frames:,}"),
         ("mean return", f"{summary.mean_return:.1f}"),
-        ("mask coverage", f"{summary.mask_coverage:.2%} of the pixels"),
+        ("mask coverage", "no masks yet" if coverage is None else f"{coverage:.2%} of the pixels"),
         ("size", f"{summary.bytes / 1e6:,.1f} MB"),
         ("made now", f"{summary.made:,} frames in {summary.seconds:.1f} s, {rate}"),
     ):
@@ -196,6 +197,11 @@ def frame_progress(name: str, unit: str = "frames") -> Iterator[Callable[[int, i
     """A bar over frames with frames/s and the time left; yields what to call with (frames done now, of how many)."""
     with _bars() as progress:
         yield _frame_bar(progress, name, unit=unit)
+
+
+def print_paths(paths: list[Path]) -> None:
+    """One line for each file or folder that was written."""
+    _say(*map(str, paths))
 
 
 def _frame_bar(

@@ -13,7 +13,7 @@ from torch import Tensor
 from distractor_data import schema, sources
 from distractor_data.dataset import meta, storage
 from distractor_data.errors import DmaskError, NoSplitError
-from distractor_data.spec import SPLITS, SYNTHETIC, Spec
+from distractor_data.spec import SPLITS, SYNTHETIC, Import, Spec
 from masklam.data import Frames
 from masklam.job import Job, load, need
 from masklam.loop import Trainer
@@ -142,6 +142,8 @@ def rollout_spec(job: Job) -> Spec:
     """The environment of the rollouts: the dataset's, with other seeds, and undistracted for the clean column."""
     root = sources.locate(job.settings.dataset, job.settings.env, "train", frames=False)
     record = meta.read_spec(root)
+    if isinstance(record, Import):
+        raise DmaskError(f"{root} was imported, and its environment isn't known; give --eval-episodes 0")
     if job.settings.image_column == schema.IMAGE_CLEAN:
         record = replace(record, difficulty="clean", backgrounds=SYNTHETIC, backgrounds_digest="")
     return replace(

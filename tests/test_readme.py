@@ -50,9 +50,13 @@ TABLE: dict[str, Mini | Left] = {
     ),
     "dmask generate --env cheetah --episodes 20 --backgrounds DAVIS/JPEGImages/480p --policy random --clean "
     "--split test": Mini(f"--episodes 1 {SMALL}"),
+    "dmask import walker-run.hdf5 data/laom": Mini("--workers 1"),
+    "dmask mask data/laom --prompt motion": Mini(MODEL),
+    "dmask export data/distracting-dcs-masked --format laom --out exported": Mini(),
     "dmask mask data/distracting-dcs-masked --env cheetah --image-size 512": Mini(MODEL),
     "dmask mask data/distracting-dcs-masked --report-only": Mini(),
     "dmask mask video.mp4 --out masks --prompt box=120,40,300,420": Mini(MODEL),
+    "dmask mask my-robot --image-column observation.images.top --prompt motion --out my-robot-masked": Mini(MODEL),
     "dmask generate --env hopper --episodes 100 --masks sam2": Mini(
         f"--episodes 1 {SMALL} --mask-model sam2.pt --mask-image-size 64"
     ),
@@ -123,6 +127,9 @@ class Shell:
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """What the README takes for granted: DAVIS, a video, and SAM 2's weights, here random ones."""
     pytest.importorskip("sam2")
+    pytest.importorskip("h5py")
+    import laom_files
+    import lerobot_files
     import sam2_weights
 
     folder = tmp_path_factory.mktemp("readme")
@@ -130,6 +137,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         write_frames(folder / "DAVIS" / "JPEGImages" / "480p" / name)
     write_video(folder / "video.mp4", count=3, width=320, height=432)
     sam2_weights.save(folder / "sam2.pt")
+    laom_files.write(folder / "walker-run.hdf5", episodes=2)
+    lerobot_files.write_lerobot(folder / "my-robot", video=True)
     with HubServer(folder / "hub") as hub:
         yield Shell(folder, hub)
 

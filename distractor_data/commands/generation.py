@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import Json, Quiet, Split
+from distractor_data.options import Json, Quiet, Split, Workers
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
 
 app = typer.Typer()
@@ -61,7 +61,7 @@ def generate(
     image_size: Annotated[int, typer.Option(help="Edge of the square images in pixels.")] = 64,
     steps: Annotated[int, typer.Option(help="Frames an episode has.")] = 1000,
     seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
+    workers: Workers = 0,
     first: Annotated[int, typer.Option(help="Which of all episodes is the first, where this is a part of them.")] = 0,
     shard: Annotated[
         str, typer.Option(help="I/N: only the part I, from 0, of N that `dmask merge` puts together.")

@@ -32,13 +32,19 @@ def mask(
     precision: Annotated[
         str, typer.Option(help="bf16, float32, or auto: bf16 where the device is made for it.")
     ] = "auto",
-    out: Annotated[Path | None, typer.Option(help="Where the masks of a video go.")] = None,
+    image_column: Annotated[
+        list[str] | None, typer.Option(help="Of anybody's dataset: a column of images or video; may come again.")
+    ] = None,
+    episode_column: Annotated[
+        str | None, typer.Option(help="With --image-column: what tells episodes apart.", show_default="episode_index")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the masks of a video, or a copy with them, go.")] = None,
     report_only: Annotated[bool, typer.Option("--report-only", help="Measure the masks that are there.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another model's masks.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Masks by SAM 2 for a dataset (the simulator's are kept beside them) or for one video.
+    """Masks by SAM 2 for a dataset (the simulator's are kept beside them), a copy of anybody's, or one video.
 
     Interrupted, the same command goes on where it stopped.
     """
@@ -52,7 +58,13 @@ def mask(
         terminal.print_masks(measure_again(source, env, part), json)
         return
     settings = Settings(model, image_size, batch, prompt, reprompt, device, precision)
-    if read.configs(source):
+    if image_column:
+        from distractor_data.masks.columns import mask_columns
+
+        with terminal.frame_progress("masks") as on_frames:
+            reports = mask_columns(source, image_column, settings, out, episode_column, overwrite, on_frames)
+        terminal.print_masks(reports)
+    elif read.configs(source):
         with terminal.frame_progress("masks") as on_frames:
             reports = mask_dataset(source, settings, env, part, overwrite, on_frames)
         terminal.print_masks(reports, json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distractor_data.options import Directory, Json, Quiet
+from distractor_data.options import Directory, Json, Quiet, Workers
 from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer()
@@ -22,7 +22,7 @@ def verify(
     backgrounds: Annotated[str | None, typer.Option(help="To repair: the folder of videos, if it was one.")] = None,
     policy: Annotated[str | None, typer.Option(help="To repair: the policy's file, if it was one.")] = None,
     model: Annotated[str | None, typer.Option(help="To repair: the mask model's file, if it was one.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
+    workers: Workers = 0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

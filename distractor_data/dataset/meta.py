@@ -19,7 +19,7 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import storage, sums
 from distractor_data.dataset.totals import RECORD, Totals, of_shards
 from distractor_data.errors import DmaskError
-from distractor_data.spec import SPLITS, Spec
+from distractor_data.spec import SPLITS, Import, Spec, of_record
 
 _MUST_MATCH = ("mujoco", "dm_control", "distracting-control")
 COPY = ".dmask.json"  # of the record
@@ -37,7 +37,14 @@ _PACKAGES = (
 )
 
 
-def write_record(root: Path, spec: Spec, fps: int, renderer: str = "", expert_return: float | None = None) -> None:
+def write_record(
+    root: Path,
+    spec: Spec | Import,
+    fps: int,
+    renderer: str = "",
+    expert_return: float | None = None,
+    masks: str = "simulator",
+) -> None:
     """`meta/dmask.json`: the spec, the versions that ran, where the masks come from, what the policy reaches.
 
     `renderer` names what drew the frames, several of them with "; " between; empty where it isn't known.
@@ -47,7 +54,7 @@ def write_record(root: Path, spec: Spec, fps: int, renderer: str = "", expert_re
         {
             "spec": spec.to_json(),
             "fps": fps,
-            "mask": {"source": "simulator"},
+            "mask": {"source": masks},
             "expert_return": expert_return,
             "versions": versions() | ({"renderer": renderer} if renderer else {}),
         },
@@ -89,9 +96,9 @@ def has_record(root: Path) -> bool:
     return None not in storage.read_sums(root).get(schema.DMASK, [None])
 
 
-def read_spec(root: Path) -> Spec:
-    """The spec that a split was made by."""
-    return Spec.from_json(read_record(root)["spec"])
+def read_spec(root: Path) -> Spec | Import:
+    """The spec that a split was made by, or what it was imported from."""
+    return of_record(read_record(root)["spec"])
 
 
 def refresh(root: Path) -> None:
@@ -118,7 +125,7 @@ def derived(root: Path, again: bool = True) -> dict[str, bytes]:
     for number in numbers[summed.shards :]:
         summed = summed.add(sums_of_records[number], storage.read_episodes(root, number))
     here = [root / schema.data_file(number) for number in numbers if number not in storage.released(root)]
-    spec = Spec.from_json(record["spec"])
+    spec = of_record(record["spec"])
     info = {
         "codebase_version": "v3.0",
         "robot_type": spec.env.split("-")[0],
@@ -165,7 +172,7 @@ def _layout(frames: list[Path], summed: Totals) -> pa.Schema:
         return untrusted.parquet(frames[0]).schema_arrow
     state, action = (len(summed.stats[name]["mean"]) for name in schema.VECTOR_COLUMNS)
     held = (name for name in schema.IMAGE_COLUMNS if name in summed.stats)
-    return schema.arrow_schema(state, action, tuple(held))
+    return schema.arrow_schema(state, action, tuple(held), schema.REWARD in summed.stats)
 
 
 def _sums_of(root: Path, numbers: list[int]) -> dict[str, sums.Sum]:

@@ -25,6 +25,8 @@ class Episodes(Sequence[Episode]):
         self.root = root
         self.shard_file = shard_file or (lambda shard: untrusted.inside(root, schema.data_file(shard)))
         self.layout, self.sums = untrusted.layout(root), untrusted.checksums(root)
+        if schema.MASK not in self.layout.columns:
+            raise DmaskError(f"{root} has no masks yet; {how_to_mask(root)}")
         self.shards = shard_records(root, frames=shard_file is None)
         self.records: list[dict[str, Any]] = [
             {key: value for key, value in row.items() if not key.startswith("stats/")}
@@ -58,12 +60,11 @@ class Episodes(Sequence[Episode]):
             name: storage.decode_images(rows[name]) > 127 if name in rows.column_names else None
             for name in schema.MASK_COLUMNS
         }
-        mask = masks[schema.MASK]
-        if mask is None:
-            raise DmaskError(f"{path} has no column {schema.MASK}; run `dmask mask` on the dataset")
+        if masks[schema.MASK] is None:
+            raise DmaskError(f"{path} has no column {schema.MASK}; pull or generate it again")
         return Episode(
             image=storage.decode_images(rows[schema.IMAGE]),
-            mask=mask,
+            mask=masks[schema.MASK],
             mask_sim=masks[schema.MASK_SIM],
             mask_clean=masks[schema.MASK_CLEAN],
             image_clean=(
@@ -71,7 +72,7 @@ class Episodes(Sequence[Episode]):
             ),
             state=_vectors(rows[schema.STATE]),
             action=_vectors(rows[schema.ACTION]),
-            reward=rows[schema.REWARD].to_numpy(),
+            reward=rows[schema.REWARD].to_numpy() if schema.REWARD in rows.column_names else None,
             done=rows[schema.DONE].to_numpy(),
             info=info,
         )
@@ -85,6 +86,12 @@ def refuse_half_masked(root: Path) -> None:
             f"{root} has masks of {mask['source']} on a part of its shards; go on with "
             f"`{mask_command(mask, root.parts[-2], root.parts[-1], root.parents[1])}`"
         )
+
+
+def how_to_mask(root: Path) -> str:
+    """What to do with a split that was imported without masks."""
+    words = ["dmask", "mask", str(root.parents[1]), "--env", root.parts[-2], "--split", root.parts[-1]]
+    return f"make them with `{shlex.join([*words, '--prompt', 'motion'])}`, or with --prompt box=x0,y0,x1,y1"
 
 
 def mask_command(mask: dict[str, Any], config: str, split: str, directory: str | Path = "") -> str:

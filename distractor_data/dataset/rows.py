@@ -34,8 +34,9 @@ def frames_table(episode: Episode, fps: int) -> pa.Table:
     """An episode's rows. `index`, which counts through the whole split, is filled in by `assemble`."""
     images: dict[str, list[bytes]] = {
         schema.IMAGE: [encode_image(image) for image in episode.image],
-        schema.MASK: [encode_mask(mask) for mask in episode.mask],
     }
+    if episode.mask is not None:
+        images[schema.MASK] = [encode_mask(mask) for mask in episode.mask]
     if episode.mask_sim is not None:
         images[schema.MASK_SIM] = [encode_mask(mask) for mask in episode.mask_sim]
     if episode.image_clean is not None:
@@ -49,8 +50,9 @@ def frames_table(episode: Episode, fps: int) -> pa.Table:
     for name, vectors in ((schema.STATE, episode.state), (schema.ACTION, episode.action)):
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     frame = np.arange(length)
+    if episode.reward is not None:
+        columns[schema.REWARD] = episode.reward
     columns |= {
-        schema.REWARD: episode.reward,
         schema.DONE: episode.done,
         schema.TIMESTAMP: (frame / fps).astype(np.float32),
         schema.FRAME: frame,
@@ -58,7 +60,8 @@ def frames_table(episode: Episode, fps: int) -> pa.Table:
         schema.INDEX: frame,
         schema.TASK: np.zeros(length, np.int64),
     }
-    return pa.table(columns, schema=schema.arrow_schema(state_size, action_size, tuple(images)))
+    layout = schema.arrow_schema(state_size, action_size, tuple(images), episode.reward is not None)
+    return pa.table(columns, schema=layout)
 
 
 def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
@@ -67,13 +70,12 @@ def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
     Images are taken in [0, 1] with one value a channel, from at most 100 frames spread over the episode.
     """
     picked = spread(len(episode))
-    values: dict[str, np.ndarray] = {
-        schema.IMAGE: episode.image[picked] / 255.0,
-        schema.MASK: episode.mask[picked][..., None].astype(float),
-        schema.STATE: episode.state,
-        schema.ACTION: episode.action,
-        schema.REWARD: episode.reward[:, None],
-    }
+    values: dict[str, np.ndarray] = {schema.IMAGE: episode.image[picked] / 255.0}
+    if episode.mask is not None:
+        values[schema.MASK] = episode.mask[picked][..., None].astype(float)
+    values |= {schema.STATE: episode.state, schema.ACTION: episode.action}
+    if episode.reward is not None:
+        values[schema.REWARD] = episode.reward[:, None]
     if episode.mask_sim is not None:
         values[schema.MASK_SIM] = episode.mask_sim[picked][..., None].astype(float)
     if episode.image_clean is not None:

@@ -22,7 +22,7 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import sums
 from distractor_data.dataset.sums import Sum, Sums
 from distractor_data.errors import DmaskError
-from distractor_data.spec import Spec
+from distractor_data.spec import Import, Spec
 from distractor_data.untrusted import images
 
 SHARD_FRAMES = 50_000  # about 300 MB at 64×64; LeRobot and the Hub want files of some hundred MB
@@ -37,13 +37,13 @@ FETCHED = ".pull"  # what comes from the Hub and is not in its place yet
 _HIDDEN = re.compile(r"\.(dmask|released|origin|totals)\.json|\.parts/episode-\d{6,}\.parquet")
 
 
-def episodes_per_shard(spec: Spec) -> int:
+def episodes_per_shard(spec: Spec | Import) -> int:
     """How many episodes a full shard of this spec holds; follows from the spec alone."""
     frame = (spec.image_size / 64) ** 2 * (2 if spec.clean else 1)
     return max(1, int(SHARD_FRAMES / frame) // spec.steps)
 
 
-def wanted_shards(spec: Spec) -> list[range]:
+def wanted_shards(spec: Spec | Import) -> list[range]:
     """The episodes of each shard."""
     size = episodes_per_shard(spec)
     return [range(start, min(start + size, spec.episodes)) for start in range(0, spec.episodes, size)]

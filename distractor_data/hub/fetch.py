@@ -19,7 +19,7 @@ from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.hub.repository import Repository, api_of, same, sha256
 from distractor_data.schema import CARD
-from distractor_data.spec import Spec, full_name
+from distractor_data.spec import Import, Spec, full_name, of_record
 from distractor_data.untrusted.values import BYTES, matching, record, text
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def card_of(repository: Repository, there: Tree) -> bytes:
         return untrusted.inside(Path(place), CARD).read_bytes()
 
 
-def spec_of(root: Path, prefix: str) -> Spec:
+def spec_of(root: Path, prefix: str) -> Spec | Import:
     """The spec in a root's record, which must be of that config and split."""
-    spec = Spec.from_json(untrusted.dmask(root)["spec"])
+    spec = of_record(untrusted.dmask(root)["spec"])
     if f"{spec.env}/{spec.split}" != prefix:
         raise DmaskError(f"{root / schema.DMASK} is of {spec.env}/{spec.split}, not of {prefix}")
     return spec

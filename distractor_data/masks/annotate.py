@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cards.dataset import write_card
 from distractor_data import engines, schema
-from distractor_data.dataset import meta, rewrite, storage
+from distractor_data.dataset import meta, read, rewrite, storage
 from distractor_data.device import PRECISIONS, pick_device, uses_bf16
 from distractor_data.errors import DmaskError
 from distractor_data.masks import prompts, store
@@ -105,7 +105,7 @@ def mask_dataset(
     picked = rewrite.roots(directory, env, split)
     for root in picked:
         rewrite.check(root)
-    source = _source(settings, resolve(settings.model)[1])
+    source = source_of(settings, resolve(settings.model)[1])
     with ExitStack() as locks:
         pending: list[tuple[Path, int]] = []
         for root in picked:
@@ -141,7 +141,7 @@ def report_only(
     return [report(root) for root in picked]
 
 
-def _source(settings: Settings, weights: Path) -> dict[str, Any]:
+def source_of(settings: Settings, weights: Path) -> dict[str, Any]:
     """What `meta/dmask.json` says of the masks: all that they depend on."""
     prompt = settings.prompt
     return {
@@ -158,7 +158,9 @@ def _source(settings: Settings, weights: Path) -> dict[str, Any]:
 
 def check_source(root: Path, source: dict[str, Any], overwrite: bool) -> None:
     there = {key: value for key, value in meta.read_record(root)["mask"].items() if key != "complete"}
-    if overwrite or there["source"] == "simulator" or there == source:
+    if there["source"] == "none" and source["prompt"] == "simulator":
+        raise DmaskError(f"{root} has no simulator's masks to take a box from; {read.how_to_mask(root)}")
+    if overwrite or there["source"] in ("simulator", "none") or there == source:
         return
     differs = [key for key in source if there.get(key) != source[key]]
     raise DmaskError(
@@ -252,7 +254,7 @@ def prepare(settings: Settings) -> Masker:
     """The model, ready to track. Raises `DmaskError` for whatever is missing, before anything is written."""
     from distractor_data.masks.model import resolve
 
-    source = _source(settings, resolve(settings.model)[1])
+    source = source_of(settings, resolve(settings.model)[1])
     return Masker(settings, source, tracker_for(settings, _devices(settings.device)[0]))
 
 

@@ -25,7 +25,7 @@ def reference(frames: pa.Table) -> np.ndarray | None:
 
 def keep_simulator(frames: pa.Table, source: str) -> pa.Table:
     """The frames with their masks as `observation.mask_sim`, where they come from the simulator."""
-    if schema.MASK_SIM in frames.column_names or source != "simulator":
+    if schema.MASK_SIM in frames.column_names or schema.MASK not in frames.column_names or source != "simulator":
         return frames
     return frames.append_column(schema.MASK_SIM, frames[schema.MASK])
 
@@ -86,9 +86,8 @@ def rewriting(root: Path, source: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if before["source"] == "simulator" and all(
-            schema.MASK_SIM not in _columns(root, number) for number in storage.shards(root)
-        ):
+        untouched = {"simulator": schema.MASK_SIM, "none": schema.MASK}.get(before["source"])  # a column that comes
+        if untouched and all(untouched not in _columns(root, number) for number in storage.shards(root)):
             set_source(root, before)
         raise
     set_source(root, source)

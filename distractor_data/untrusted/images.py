@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -91,15 +92,25 @@ def picture(path: Path, mode: str = "RGB") -> np.ndarray:
 
     It is upright, as its EXIF says, 16 bits are scaled to 8, and what is transparent is black.
     """
+    with _opened(path) as image:
+        return _seen(image, mode)
+
+
+def decode(blob: bytes, shown: Path) -> np.ndarray:
+    """The same for an image in a table, (H, W, 3) uint8; `shown` is the table's path, for errors."""
+    with damage(shown, "its images must be PNG, WebP, JPEG or BMP"), _image(io.BytesIO(blob)) as image:
+        return _seen(image, "RGB")
+
+
+def _seen(image: Any, mode: str) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    with _opened(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.has_transparency_data:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-        return np.asarray(image.convert(mode))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+    return np.asarray(image.convert(mode))
 
 
 def turned(path: Path) -> bool:
@@ -112,9 +123,15 @@ def turned(path: Path) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """A Pillow image of a file, of which nothing but the header was read."""
+    with opened(path) as file, damage(path, "give a PNG, WebP, JPEG or BMP"), _image(file) as image:
+        yield image
+
+
+@contextmanager
+def _image(file: BinaryIO) -> Iterator[Any]:
     from PIL import Image
 
-    with opened(path) as file, damage(path, "give a PNG, WebP, JPEG or BMP"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, which are refused here
         try:
             image = Image.open(file, formats=_PICTURES)

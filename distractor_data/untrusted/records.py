@@ -50,7 +50,7 @@ def _edit(value: Any, where: str) -> None:
 
 _RECORD = record(
     {
-        "spec": record({"env": text, "backgrounds": text}),
+        "spec": record({"env": text}),
         "fps": whole(1, 10**6),
         "mask": _mask,
         "versions": mapping(text),

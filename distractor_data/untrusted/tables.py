@@ -55,9 +55,9 @@ def _group_rows(file: pq.ParquetFile) -> list[int]:
     return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
 
 
-def _chunks(file: pq.ParquetFile, groups: Iterable[int]) -> list[tuple[int, pq.ColumnChunkMetaData]]:
-    """What the footer says of the columns in some row groups: (rows, chunk) each."""
-    picked = [file.metadata.row_group(group) for group in groups]
+def chunks_of(file: pq.ParquetFile, groups: Iterable[int] | None = None) -> list[tuple[int, pq.ColumnChunkMetaData]]:
+    """What the footer says of the columns in some row groups, or all: (rows, chunk) each."""
+    picked = [file.metadata.row_group(group) for group in (range(file.num_row_groups) if groups is None else groups)]
     return [(group.num_rows, group.column(column)) for group in picked for column in range(group.num_columns)]
 
 
@@ -85,11 +85,11 @@ def frames(
         edges = np.cumsum([0, *_group_rows(file)])
         stop = rows if stop is None else stop
         groups = [group for group in range(file.num_row_groups) if edges[group] < stop and edges[group + 1] > start]
-        chunks = _chunks(file, groups)
+        chunks = chunks_of(file, groups)
         names = _check_columns(file, chunks, layout, columns)
         at = int(edges[groups[0]])
         wanted = list(dict.fromkeys([*names, *numbered]))
-        for batch in file.iter_batches(_batch_rows(chunks), row_groups=groups, columns=wanted):
+        for batch in file.iter_batches(batch_rows(chunks), row_groups=groups, columns=wanted):
             part = batch.slice(max(start - at, 0), max(0, min(stop, at + len(batch)) - max(start, at)))
             if len(part):
                 _check_rows(part, layout)
@@ -138,7 +138,9 @@ def _check_columns(
     state, action = (_list_size(found, name) for name in schema.VECTOR_COLUMNS)
     if layout:
         state, action = layout.state, layout.action
-    expected = schema.arrow_schema(state, action, tuple(dict.fromkeys([schema.IMAGE, *pictures])))
+    images_there = tuple(dict.fromkeys([schema.IMAGE, *pictures]))
+    reward = schema.REWARD in (layout.columns if layout else found.names)
+    expected = schema.arrow_schema(state, action, images_there, reward)
     names = list(columns or expected.names)
     for name in dict.fromkeys([*names, *_NUMBERED]):
         if name not in found.names:
@@ -169,7 +171,7 @@ def _blob_bytes(layout: Layout | None, name: str) -> int:
     return pixels + pixels // 8 + TEXT
 
 
-def _batch_rows(chunks: list[tuple[int, pq.ColumnChunkMetaData]]) -> int:
+def batch_rows(chunks: list[tuple[int, pq.ColumnChunkMetaData]]) -> int:
     """How many rows to decode at a time: fewer where a text or an image that is stored once may be repeated."""
     once = [
         chunk.total_uncompressed_size
@@ -217,7 +219,7 @@ def episodes(path: Path, shard: int) -> pa.Table:
     file = parquet(path)
     with damage(path):
         size = 0
-        for _, chunk in _chunks(file, range(file.num_row_groups)):
+        for _, chunk in chunks_of(file):
             repeated = chunk.num_values if chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page else 1
             size += 8 * chunk.num_values + repeated * chunk.total_uncompressed_size
         if size > RECORDS:
