@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from distractor_data import policies
-from distractor_data.envs.suite import flatten, split_name
+from distractor_data import envs, policies
 from distractor_data.errors import DmaskError
 from distractor_data.spec import full_name
 
@@ -38,42 +36,20 @@ BEGAN_WITH = {
 }
 
 
-def load_task(env: str, seed: int) -> Any:
-    """The suite's task (`walker-run`) with its initial states drawn from `seed`.
-
-    Raises `DmaskError` where there is no such task.
-    """
-    from dm_control import suite
-
-    domain, task = split_name(env)
-    return suite.load(domain, task, task_kwargs={"random": seed})
-
-
-def task_action(spec: Any, action: np.ndarray) -> np.ndarray:
-    """An action in [-1, 1] in the bounds that the task asks for; where there are none (lqr), as it is."""
-    action = np.clip(np.asarray(action, np.float64), -1, 1)
-    bounded = spec.maximum - spec.minimum < 1e6
-    low, high = np.where(bounded, spec.minimum, -1), np.where(bounded, spec.maximum, 1)
-    return low + (action + 1) / 2 * (high - low)
-
-
 def open_policy(policy: str, env: str) -> policies.Policy:
-    """`policies.load` with the sizes that the task itself has."""
-    task = load_task(env, 0)
-    state_size = flatten(task.reset().observation).size
-    return policies.load(policy, env, state_size, task.action_spec().shape[0])
+    """`policies.load` with the sizes that the task itself has. Raises `DmaskError` where there is no such task."""
+    task = envs.task(env, 0)
+    return policies.load(policy, env, len(task.reset()), task.action_size)
 
 
 def episode_return(policy: policies.Policy, env: str, seed: int) -> float:
     """Sum of the rewards of one episode of at most `STEPS` control steps, at action repeat 1."""
-    task = load_task(env, seed)
-    spec = task.action_spec()
-    rng = np.random.default_rng(seed)
-    step, total = task.reset(), 0.0
+    task, rng = envs.task(env, seed), np.random.default_rng(seed)
+    state, total = task.reset(), 0.0
     for _ in range(STEPS):
-        step = task.step(task_action(spec, policy.act(flatten(step.observation), rng)))
-        total += step.reward
-        if step.last():
+        state, reward, ended = task.step(policy.act(state, rng))
+        total += reward
+        if ended:
             break
     return total
 
