@@ -36,6 +36,7 @@ class Summary:
     episodes: int
     frames: int
     mean_return: float
+    success: float | None  # share of the episodes that solved their task at some step; None where none can
     mask_coverage: float  # share of pixels
     bytes: int
     made: int  # frames made by this run
@@ -116,12 +117,14 @@ def _consumers(push: Destination | None, masks: Settings | None) -> list[Callabl
 def _summarise(root: Path, made: int, seconds: float) -> Summary:
     episodes: dict[str, Any] = storage.read_episodes(root).to_pydict()
     frames = sum(episodes[schema.LENGTH])
+    solved = episodes.get(schema.SUCCEEDED)
     covered = sum(share * n for share, n in zip(episodes[schema.COVERAGE], episodes[schema.LENGTH], strict=True))
     return Summary(
         root=root,
         episodes=len(episodes[schema.LENGTH]),
         frames=frames,
         mean_return=sum(episodes[schema.RETURN]) / len(episodes[schema.RETURN]),
+        success=sum(solved) / len(solved) if solved else None,
         mask_coverage=covered / frames,
         bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")),
         made=made,

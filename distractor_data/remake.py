@@ -73,7 +73,7 @@ class Split:
             raise DmaskError(
                 f"{self.root} was edited (dmask {edit['verb']}), which can't be made anew; take the files from a copy"
             )
-        meta.refuse_other_versions(self.root, self.record["versions"], "repair it with those")
+        meta.refuse_other_versions(self.root, self.record["versions"], there, "repair it with those")
         drawn, now = self.record["versions"].get("renderer", ""), envs.renderer(there.renderer)
         if drawn and now not in drawn.split("; "):
             raise DmaskError(f"{self.root} was drawn by {drawn}; here it is {now}, whose pixels may differ")

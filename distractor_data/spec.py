@@ -130,9 +130,8 @@ class Spec:
         object.__setattr__(self, "env", full_name(self.env))
         for name, usual in _OF_METAWORLD.items():
             if self.family != "metaworld" and getattr(self, name) != usual:
-                raise DmaskError(
-                    f"--{name.replace('_', '-')} is for Meta-World's tasks, not for {self.env}; leave it out"
-                )
+                option = f"--{name.replace('_', '-')}"
+                raise DmaskError(f"{option} is for Meta-World's tasks, not for {self.env}; leave it out")
 
     @property
     def family(self) -> str:

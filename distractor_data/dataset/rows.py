@@ -58,7 +58,9 @@ def frames_table(episode: Episode, fps: int) -> pa.Table:
         schema.INDEX: frame,
         schema.TASK: np.zeros(length, np.int64),
     }
-    return pa.table(columns, schema=schema.arrow_schema(state_size, action_size, tuple(images)))
+    if episode.success is not None:
+        columns[schema.SUCCESS] = episode.success
+    return pa.table(columns, schema=schema.arrow_schema(state_size, action_size, tuple(columns)))
 
 
 def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
@@ -74,6 +76,8 @@ def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
         schema.ACTION: episode.action,
         schema.REWARD: episode.reward[:, None],
     }
+    if episode.success is not None:
+        values[schema.SUCCESS] = episode.success[:, None]
     if episode.mask_sim is not None:
         values[schema.MASK_SIM] = episode.mask_sim[picked][..., None].astype(float)
     if episode.image_clean is not None:

@@ -32,6 +32,16 @@ def environments(family: str) -> list[str]:
     return _module(family).environments()
 
 
+def groups(family: str) -> list[str]:
+    """Names of groups of tasks, as `--env` takes them."""
+    return [f"{family}/{name}" for name in _module(family).groups()]
+
+
+def sizes(env: str) -> tuple[int, int]:
+    """How many numbers a state and an action have, of a task by any of its names."""
+    return known(full_name(env)).sizes(full_name(env))
+
+
 def expand(names: Iterable[str]) -> list[str]:
     """Full names of environments, each once, of names and groups such as `suite/laom` and `metaworld/mt10`.
 

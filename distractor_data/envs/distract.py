@@ -1,4 +1,4 @@
-"""The distractors that families of environments share: upstream's camera and colour, and the video behind the agent."""
+"""The distractors that families of environments share: upstream's camera and colour, the video behind the agent."""
 
 from __future__ import annotations
 

@@ -50,6 +50,17 @@ def environments() -> list[str]:
     return sorted("metaworld/" + name.removeprefix(FAMILIES["metaworld"]) for name in _classes())
 
 
+@functools.cache
+def _sizes() -> tuple[int, int]:
+    task = MetaworldTask(next(iter(_classes())), 0)
+    return len(task.reset()), task.action_size
+
+
+def sizes(env: str) -> tuple[int, int]:
+    """How many numbers a state and an action have, which are the same for all tasks."""
+    return _sizes()
+
+
 def groups() -> dict[str, list[str]]:
     """Names of groups → full names of their tasks, as the package has them."""
     found = {name: getattr(_package("env_dict"), f"{name.upper()}_V3") for name in ("mt10", "mt25", "mt50")}
@@ -69,9 +80,7 @@ class MetaworldTask:
         # What `set_task` does for one of fifty stored goals, for one that is drawn from the seed.
         self._env._freeze_rand_vec, self._env.seeded_rand_vec, self._env._set_task_called = False, True, True
         self._env._partially_observable = False
-        self._env.__dict__.pop(
-            "sawyer_observation_space", None
-        )  # it was made for a hidden goal, and clips it to zero
+        self._env.__dict__.pop("sawyer_observation_space", None)  # made for a hidden goal, it clips it to zero
         self._env.seed(seed)
         self.model, self.data = self._env.model, self._env.data
         self.fps = round(1 / self._env.dt)
@@ -158,17 +167,16 @@ class MetaworldEnv:
         assert self._renderer, "reset comes before step"
         draw, data, clean = self._renderer, self._task.data, self.spec.clean
         image_clean = mask_clean = None
-        if clean or not self._video:
-            image_clean = draw.image(data, self._pose)
-            mask_clean = draw.mask()
-        if not self._video:
-            assert image_clean is not None
-            return Observation(
-                image_clean, draw.mask(), state, image_clean if clean else None, mask_clean if clean else None
-            )
-        draw.recolour(self._stand_in.colours)
-        image = before(draw.cutout(data, self._frame.out_of(self._stand_in.pose)), self._video.picture)
-        return Observation(image, draw.mask(), state, image_clean, mask_clean)
+        if self._video:
+            draw.recolour(self._stand_in.colours)
+            image = before(draw.cutout(data, self._frame.out_of(self._stand_in.pose)), self._video.picture)
+            mask = draw.mask()
+            if clean:
+                image_clean, mask_clean = draw.image(data, self._pose), draw.mask()
+        else:
+            image, mask = draw.image(data, self._pose), draw.mask()
+            image_clean, mask_clean = (image, mask) if clean else (None, None)
+        return Observation(image, mask, state, image_clean, mask_clean)
 
 
 distracted, alone = MetaworldEnv, MetaworldTask  # the doors of a family

@@ -224,6 +224,12 @@ def environments() -> list[str]:
     return sorted(f"{domain}-{task}" for domain, task in suite.ALL_TASKS if (domain, task) != ("dog", "fetch"))
 
 
+def sizes(env: str) -> tuple[int, int]:
+    """How many numbers a state and an action have."""
+    task = SuiteTask(env, 0)
+    return len(task.reset()), task.action_size
+
+
 def groups() -> dict[str, list[str]]:
     """Names of groups → full names of their tasks: `laom`, the four of Nikulin et al. 2025."""
     return {"laom": list(SHORT_NAMES.values())}

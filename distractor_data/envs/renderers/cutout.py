@@ -45,9 +45,7 @@ class CutoutRenderer:
         self._plain.vis.quality.shadowsize = SHADOW_SIZE
         self._cut = copy.copy(self._plain)
         self._cut.geom_rgba[surroundings, 3] = 0
-        self._coloured = np.flatnonzero(
-            (model.geom_matid < 0) | (model.geom_rgba != _DEFAULT.astype(np.float32)).any(1)
-        )
+        self._coloured = np.flatnonzero((model.geom_matid < 0) | (model.geom_rgba != _DEFAULT).any(1))
         self._agent = agent
         with opengl.drawing():
             self._context = mujoco.MjrContext(self._plain, mujoco.mjtFontScale.mjFONTSCALE_100)

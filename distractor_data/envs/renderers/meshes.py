@@ -12,6 +12,7 @@ FEW = 1000  # triangles: a mesh of fewer stays as it is
 # Of meshes of up to so many triangles, at 64×64: from how many metres on vertices are told apart, how many stay.
 _LEVELS = ((5000, 0.003, 2000), (np.inf, 0.008, 1000))
 _TURN = 0.03  # metres that a corner may be away for each unit by which its normal is nearer to the triangle's
+Mesh = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # as `_simplified` says
 _AGGRESSIVENESS = 2  # of the simplification; its default, 7, is faster and pulls thin parts apart
 
 
@@ -26,7 +27,7 @@ def lighten(model: mujoco.MjModel, size: int) -> mujoco.MjModel:
         if faces > FEW and not textured:
             tolerance, most = next(level[1:] for level in _LEVELS if faces <= level[0])
             corners, normals = _corners(model, mesh)
-            _put(light, mesh, *_simplified(corners, normals, tolerance * 64 / size, most * size**2 // 64**2))
+            _put(light, mesh, _simplified(corners, normals, tolerance * 64 / size, most * size**2 // 64**2))
     return light
 
 
@@ -36,9 +37,6 @@ def _corners(model: mujoco.MjModel, mesh: int) -> tuple[bytes, bytes]:
     places = model.mesh_vert[model.mesh_vertadr[mesh] + model.mesh_face[rows]]
     normals = model.mesh_normal[model.mesh_normaladr[mesh] + model.mesh_facenormal[rows]]
     return places.tobytes(), normals.tobytes()
-
-
-Mesh = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @functools.lru_cache(maxsize=256)
@@ -85,10 +83,9 @@ def _with_normals(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, 
     return faces[areas > 0], normals[areas > 0] / areas[areas > 0, None]
 
 
-def _put(
-    model: mujoco.MjModel, mesh: int, vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray, which: np.ndarray
-) -> None:
+def _put(model: mujoco.MjModel, mesh: int, new: Mesh) -> None:
     """Write a mesh where the model has its own, if there is room for it."""
+    vertices, faces, normals, which = new
     counts = len(vertices), len(faces), len(normals)
     room = model.mesh_vertnum[mesh], model.mesh_facenum[mesh], model.mesh_normalnum[mesh]
     if any(count > held for count, held in zip(counts, room, strict=True)):

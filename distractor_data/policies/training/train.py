@@ -108,9 +108,7 @@ def _go_on(
 def _best_there(out: Path, env: str) -> float:
     """The selection return of the actor in `out`: of an earlier training, or of this one, newer than its state."""
     if envs.family_of(env) != "suite":
-        raise DmaskError(
-            f"--env {env}: only tasks of the suite are trained on; Meta-World's experts are in its package"
-        )
+        raise DmaskError(f"--env {env}: only the suite's tasks are trained on; Meta-World's package has experts")
     envs.known(env)
     if out.suffix != policies.SUFFIX:
         raise DmaskError(f"--out {out}: a policy's file ends in {policies.SUFFIX}; name it so")
