@@ -93,7 +93,7 @@ class MetaworldTask:
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
         """Take an action in [-1, 1]^4: the next state, the reward, and whether time is up."""
-        state, reward, _, ended, info = self._env.step(np.clip(np.asarray(action, np.float64), -1, 1))
+        state, reward, _, ended, info = self._env.step(np.clip(np.asarray(action, np.float32), -1, 1))
         self.success = bool(info["success"])
         return state.astype(np.float32), float(reward), bool(ended)
 
@@ -135,8 +135,10 @@ class MetaworldEnv:
         self._steps, self._since_success = 0, -1
         model, data = self._task.model, self._task.data
         self._pose = upright(data.cam_xpos[self.camera], data.cam_xmat[self.camera], self.spec.camera_back)
-        parts, hidden = masked_parts(model, self.spec), surroundings(model)
-        self._renderer = CutoutRenderer(model, self.camera, self.spec.image_size, parts, hidden)
+        size, parts, hidden = self.spec.image_size, masked_parts(model, self.spec), surroundings(model)
+        distance, angle = np.linalg.norm(self._pose.position - CENTRE), np.radians(model.cam_fovy[self.camera])
+        pixel = float(2 * distance * np.tan(angle / 2) / size)
+        self._renderer = CutoutRenderer(model, self.camera, size, pixel, parts, hidden)
         if self._video:
             self._frame = Frame.before(self._pose, CENTRE)
             self._stand_in = StandIn(self._frame.into(self._pose), self._renderer.colours())

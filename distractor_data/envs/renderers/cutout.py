@@ -32,15 +32,17 @@ class CutoutRenderer:
         model: mujoco.MjModel,
         camera: int,
         size: int,
+        pixel: float,
         agent: Collection[tuple[int, int]],
         surroundings: list[int],
     ) -> None:
-        """`size` is the edge of the square image, `agent` the (object type, index) of what the mask covers.
+        """`size` is the edge of the square image in pixels, `pixel` that of a pixel of the scene in metres.
 
-        `surroundings` are the geoms that the cut-out picture is without. The model stays as it is.
+        `agent` are the (object type, index) of what the mask covers, `surroundings` the geoms that the cut-out
+        picture is without. The model stays as it is.
         Raises `DmaskError` where OpenGL can't be opened, as the other methods do where its driver fails.
         """
-        self._plain = lighten(model, size)
+        self._plain = lighten(model, pixel)
         self._plain.vis.global_.offwidth = self._plain.vis.global_.offheight = size
         self._plain.vis.quality.shadowsize = SHADOW_SIZE
         self._cut = copy.copy(self._plain)

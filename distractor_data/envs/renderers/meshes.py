@@ -9,15 +9,16 @@ import mujoco
 import numpy as np
 
 FEW = 1000  # triangles: a mesh of fewer stays as it is
-# Of meshes of up to so many triangles, at 64×64: from how many metres on vertices are told apart, how many stay.
-_LEVELS = ((5000, 0.003, 2000), (np.inf, 0.008, 1000))
+# Of meshes of up to so many triangles: from how many pixels on vertices are told apart, and how many triangles stay
+# where a pixel is 4 cm wide; with half of that, four times as many.
+_LEVELS = ((5000, 0.07, 2000), (np.inf, 0.19, 1000))
 _TURN = 0.03  # metres that a corner may be away for each unit by which its normal is nearer to the triangle's
 Mesh = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # as `_simplified` says
 _AGGRESSIVENESS = 2  # of the simplification; its default, 7, is faster and pulls thin parts apart
 
 
-def lighten(model: mujoco.MjModel, size: int) -> mujoco.MjModel:
-    """A copy of the model whose detailed meshes have fewer triangles, for pictures of `size` pixels.
+def lighten(model: mujoco.MjModel, pixel: float) -> mujoco.MjModel:
+    """A copy of the model whose detailed meshes have fewer triangles, for pictures whose pixel is so wide in metres.
 
     It is for drawing alone: the hulls of what collides are of the old meshes.
     """
@@ -27,7 +28,7 @@ def lighten(model: mujoco.MjModel, size: int) -> mujoco.MjModel:
         if faces > FEW and not textured:
             tolerance, most = next(level[1:] for level in _LEVELS if faces <= level[0])
             corners, normals = _corners(model, mesh)
-            _put(light, mesh, _simplified(corners, normals, tolerance * 64 / size, most * size**2 // 64**2))
+            _put(light, mesh, _simplified(corners, normals, tolerance * pixel, round(most * (0.04 / pixel) ** 2)))
     return light
 
 
