@@ -30,7 +30,6 @@ MEANINGS = {
     schema.MASK_SIM: "the simulator's mask of the agent",
     schema.IMAGE_CLEAN: "the same instant without any distractor, from the undistracted camera",
     schema.MASK_CLEAN: "the agent in `observation.image_clean`, which the other masks don't fit",
-    schema.STATE: "proprioception: the observation of the suite, flattened in sorted key order",
     schema.ACTION: "taken at this observation, each entry in [-1, 1]",
     schema.REWARD: "the reward that followed",
     schema.DONE: "whether the episode ended with it",
@@ -40,6 +39,10 @@ MEANINGS = {
     schema.EPISODE: "number of the episode",
     schema.INDEX: "number of the frame in the split",
     schema.TASK: "row of `meta/tasks.parquet`",
+}
+STATES = {
+    "suite": "proprioception: the observation of the suite, flattened in sorted key order",
+    "metaworld": "Meta-World's observation: hand, gripper and objects now (18) and before (18), and the goal (3)",
 }
 _SIZES = [(10**exponent, f"{10 ** (exponent % 3)}{'KMBT'[exponent // 3 - 1]}") for exponent in range(3, 13)]
 
@@ -141,13 +144,14 @@ def command(spec: Spec) -> str:
     """The `dmask generate` line that makes the data of a spec."""
     words = ["dmask", "generate", "--env", spec.env, "--split", spec.split, "--episodes", str(spec.episodes)]
     words += ["--seed", str(spec.seed)]
-    others = {"env", "split", "episodes", "seed", "dynamic", "clean", "version"}
+    flags = ("clean", "mask_mount", "mask_objects")
+    others = {"env", "split", "episodes", "seed", "dynamic", "version", *flags}
     for field in (field for field in dataclasses.fields(spec) if field.name not in others):
         value = getattr(spec, field.name)
         if value != field.default and not field.name.endswith("_digest"):
             words += [f"--{field.name.replace('_', '-')}", str(value)]
     words += [] if spec.dynamic else ["--static"]
-    words += ["--clean"] if spec.clean else []
+    words += [f"--{name.replace('_', '-')}" for name in flags if getattr(spec, name)]
     return shlex.join(words)
 
 
@@ -241,6 +245,8 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
         for part in found
     }
     videos = {part.spec.backgrounds for part in found}
+    states = [meaning for family, meaning in STATES.items() if any(part.spec.family == family for part in found)]
+    meanings = MEANINGS | {schema.STATE: "; ".join(states)}
     return {
         "pretty_name": PRETTY_NAME,
         "name": name,
@@ -251,14 +257,29 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
         "configs": len({part.config for part in found}),
         "rows": rows,
         "columns": [
-            {"name": column, "type": _type(column, feature), "meaning": MEANINGS.get(column, "")}
+            {"name": column, "type": _type(column, feature), "meaning": meanings.get(column, "")}
             for column, feature in columns.items()
         ],
         "versions": sorted(versions),
         "videos": ", ".join(sorted(videos)),
         "masks": sorted({row["mask"] for row in rows}),
+        "solvable": any(schema.SUCCESS in part.info["features"] for part in found),
+        "masked": _masked(found),
+        "hung": any(part.spec.family == "metaworld" and part.spec.camera != "topview" for part in found),
         "pictures": _pictures(found),
     }
+
+
+def _masked(found: list[Part]) -> list[str]:
+    """What the simulator's masks cover, a sentence for each kind of agent."""
+    configs: dict[str, list[str]] = {}
+    for part in found:
+        configs.setdefault(part.spec.masked, []).append(part.config)
+    named = len(configs) > 1
+    return [
+        f"The simulator's {'of ' + ', '.join(dict.fromkeys(of)) + ' ' if named else ''}covers {what}."
+        for what, of in configs.items()
+    ]
 
 
 def _pictures(found: list[Part]) -> list[dict[str, str]]:
