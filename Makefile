@@ -36,7 +36,7 @@ setup: .venv/installed
 
 # An off-screen OpenGL: a GPU driver's EGL, or Mesa's on the processor.
 gl: setup
-	@$(BIN)/dmask envs >/dev/null 2>&1 || { \
+	@$(BIN)/python -c 'import distractor_data.envs.opengl' 2>/dev/null || { \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libegl1 libgl1-mesa-dri >/dev/null; \
 	  elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then \

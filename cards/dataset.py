@@ -30,10 +30,10 @@ MEANINGS = {
     schema.MASK_SIM: "the simulator's mask of the agent",
     schema.IMAGE_CLEAN: "the same instant without any distractor, from the undistracted camera",
     schema.MASK_CLEAN: "the agent in `observation.image_clean`, which the other masks don't fit",
-    schema.STATE: "proprioception: the observation of the suite, flattened in sorted key order",
     schema.ACTION: "taken at this observation, each entry in [-1, 1]",
     schema.REWARD: "the reward that followed",
     schema.DONE: "whether the episode ended with it",
+    schema.SUCCESS: "whether the task was solved after it",
     schema.TIMESTAMP: "seconds since the episode began",
     schema.FRAME: "number of the frame in its episode",
     schema.EPISODE: "number of the episode",
@@ -43,6 +43,10 @@ MEANINGS = {
 AS_RECORDED = {  # where some of it was imported
     schema.STATE: "proprioception, as it was recorded",
     schema.ACTION: "taken at this observation, as it was recorded: entries may lie outside of [-1, 1]",
+}
+STATES = {
+    "suite": "proprioception: the observation of the suite, flattened in sorted key order",
+    "metaworld": "Meta-World's observation: hand, gripper and objects now (18) and before (18), and the goal (3)",
 }
 _SIZES = [(10**exponent, f"{10 ** (exponent % 3)}{'KMBT'[exponent // 3 - 1]}") for exponent in range(3, 13)]
 
@@ -146,13 +150,14 @@ def command(spec: Spec | Import) -> str:
         return f"{shlex.join(['dmask', 'import', spec.file, 'DIR'])} # SHA-256 {spec.sha256}"
     words = ["dmask", "generate", "--env", spec.env, "--split", spec.split, "--episodes", str(spec.episodes)]
     words += ["--seed", str(spec.seed)]
-    others = {"env", "split", "episodes", "seed", "dynamic", "clean", "version"}
+    flags = ("clean", "mask_mount", "mask_objects")
+    others = {"env", "split", "episodes", "seed", "dynamic", "version", *flags}
     for field in (field for field in dataclasses.fields(spec) if field.name not in others):
         value = getattr(spec, field.name)
         if value != field.default and not field.name.endswith("_digest"):
             words += [f"--{field.name.replace('_', '-')}", str(value)]
     words += [] if spec.dynamic else ["--static"]
-    words += ["--clean"] if spec.clean else []
+    words += [f"--{name.replace('_', '-')}" for name in flags if getattr(spec, name)]
     return shlex.join(words)
 
 
@@ -247,7 +252,8 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
     }
     videos = {part.spec.backgrounds for part in found}
     imported = any(isinstance(part.spec, Import) for part in found)
-    meanings = MEANINGS | (AS_RECORDED if imported else {})
+    states = [meaning for family, meaning in STATES.items() if any(part.spec.family == family for part in found)]
+    meanings = MEANINGS | {schema.STATE: "; ".join(states)} | (AS_RECORDED if imported else {})
     return {
         "pretty_name": PRETTY_NAME,
         "name": name,
@@ -264,8 +270,25 @@ def _values(found: list[Part], name: str) -> dict[str, Any]:
         "versions": sorted(versions),
         "videos": ", ".join(sorted(videos)),
         "masks": sorted({row["mask"] for row in rows}),
+        "solvable": any(schema.SUCCESS in part.info["features"] for part in found),
+        "masked": _masked(found),
+        "hung": any(
+            getattr(part.spec, "camera", "topview") != "topview" for part in found if part.spec.family == "metaworld"
+        ),
         "pictures": _pictures(found),
     }
+
+
+def _masked(found: list[Part]) -> list[str]:
+    """What the simulator's masks cover, a sentence for each kind of agent."""
+    configs: dict[str, list[str]] = {}
+    for part in (part for part in found if part.spec.masked):
+        configs.setdefault(part.spec.masked, []).append(part.config)
+    named = len(configs) > 1
+    return [
+        f"The simulator's {'of ' + ', '.join(dict.fromkeys(of)) + ' ' if named else ''}covers {what}."
+        for what, of in configs.items()
+    ]
 
 
 def _pictures(found: list[Part]) -> list[dict[str, str]]:
@@ -293,6 +316,7 @@ def _row(part: Part) -> dict[str, Any]:
         "frames": f"{info['total_frames']:,}",
         "size": f"{height}×{width}",
         "mean_return": show(part.mean(schema.RETURN), ".1f"),
+        "success": show(part.mean(schema.SUCCEEDED), ".1%"),
         "expert": show(record.get("expert_return"), ".1f"),
         "mask": _mask_source(record["mask"]),
         schema.COVERAGE: show(part.mean(schema.COVERAGE), ".1%"),

@@ -18,6 +18,7 @@ class Episode:
     action: np.ndarray  # (T, A) float32 in [-1, 1]; of an import as it was recorded
     reward: np.ndarray | None  # (T,) float32; None where an import has none
     done: np.ndarray  # (T,) bool
+    success: np.ndarray | None = None  # (T,) bool, whether the task was solved after the step, where it tells
     info: dict[str, Any] = field(default_factory=dict)  # the episode's record, as in meta/episodes
     image_clean: np.ndarray | None = None  # (T, H, W, 3) uint8
     mask_sim: np.ndarray | None = None  # (T, H, W) bool, the simulator's, where `mask` is a model's

@@ -36,6 +36,7 @@ class Summary:
     episodes: int
     frames: int
     mean_return: float
+    success: float | None  # share of the episodes that solved their task at some step; None where none can
     mask_coverage: float | None  # share of pixels; None where there are no masks
     bytes: int
     made: int  # frames made by this run
@@ -117,13 +118,14 @@ def summarise(root: Path, made: int, seconds: float) -> Summary:
     """What a split holds after `made` frames were written to it in `seconds`."""
     episodes: dict[str, Any] = storage.read_episodes(root).to_pydict()
     frames = sum(episodes[schema.LENGTH])
-    shares = episodes.get(schema.COVERAGE)
+    shares, solved = episodes.get(schema.COVERAGE), episodes.get(schema.SUCCEEDED)
     covered = sum(share * n for share, n in zip(shares, episodes[schema.LENGTH], strict=True)) if shares else None
     return Summary(
         root=root,
         episodes=len(episodes[schema.LENGTH]),
         frames=frames,
         mean_return=sum(episodes[schema.RETURN]) / len(episodes[schema.RETURN]),
+        success=sum(solved) / len(solved) if solved else None,
         mask_coverage=None if covered is None else covered / frames,
         bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")),
         made=made,

@@ -78,7 +78,7 @@ class Split:
                 f"{self.root} was imported from {there.file!r}, and what is damaged can't be made again; import "
                 "that file into another folder, or pull the split from the Hub"
             )
-        meta.refuse_other_versions(self.root, self.record["versions"], "repair it with those")
+        meta.refuse_other_versions(self.root, self.record["versions"], there, "repair it with those")
         drawn, now = self.record["versions"].get("renderer", ""), envs.renderer(there.renderer)
         if drawn and now not in drawn.split("; "):
             raise DmaskError(f"{self.root} was drawn by {drawn}; here it is {now}, whose pixels may differ")

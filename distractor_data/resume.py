@@ -66,7 +66,7 @@ def _refuse_other_data(root: Path, spec: Spec, record: dict[str, Any], choices: 
         raise DmaskError(f"{root} holds data of another spec: {', '.join(differences)}; {choices}")
     if spec.episodes < there.episodes:
         raise DmaskError(f"{root} is for {there.episodes} episodes, {spec.episodes} now; {choices}")
-    meta.refuse_other_versions(root, record["versions"], choices)
+    meta.refuse_other_versions(root, record["versions"], spec, choices)
 
 
 def refuse_other_columns(root: Path, spec: Spec) -> None:

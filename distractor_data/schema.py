@@ -21,6 +21,7 @@ STATE = "observation.state"
 ACTION = "action"
 REWARD = "next.reward"
 DONE = "next.done"
+SUCCESS = "next.success"
 EPISODE = "episode_index"
 FRAME = "frame_index"
 INDEX = "index"
@@ -31,9 +32,11 @@ IMAGE_COLUMNS = (IMAGE, MASK, MASK_SIM, IMAGE_CLEAN, MASK_CLEAN)
 MASK_COLUMNS = (MASK, MASK_SIM, MASK_CLEAN)
 CLEAN_COLUMNS = (IMAGE_CLEAN, MASK_CLEAN)
 VECTOR_COLUMNS = (STATE, ACTION)
+OPTIONAL_COLUMNS = (*IMAGE_COLUMNS, SUCCESS)  # what not every dataset has
 _SCALARS = {
     REWARD: "float32",
     DONE: "bool",
+    SUCCESS: "bool",
     TIMESTAMP: "float32",
     FRAME: "int64",
     EPISODE: "int64",
@@ -48,6 +51,7 @@ CHUNK, FILE = "data/chunk_index", "data/file_index"
 FROM_INDEX, TO_INDEX = "dataset_from_index", "dataset_to_index"
 SEED = "seed"
 RETURN = "return"
+SUCCEEDED = "success"  # at any step, where the task has such a measure
 LEVEL = "policy_level"
 BACKGROUND, BACKGROUND_FRAME = "background", "background_frame"
 BOX = "box"
@@ -89,22 +93,21 @@ def episodes_file(shard: int) -> str:
 
 
 def arrow_schema(
-    state_size: int, action_size: int, images: tuple[str, ...] = (IMAGE, MASK), reward: bool = True
+    state_size: int, action_size: int, held: tuple[str, ...] = (IMAGE, MASK), reward: bool = True
 ) -> pa.Schema:
     """Arrow schema of the frames, with the metadata from which `datasets` knows its features.
 
-    `images` names the image columns that are there, in the order of `IMAGE_COLUMNS`. Data that others made may have
-    no rewards.
+    `held` names those of `OPTIONAL_COLUMNS` that are there. Data that others made may have no rewards.
     """
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    fields = [pa.field(name, image) for name in IMAGE_COLUMNS if name in images]
+    fields = [pa.field(name, image) for name in IMAGE_COLUMNS if name in held]
     features: dict[str, Any] = {field.name: {"_type": "Image"} for field in fields}
     for name, size in ((STATE, state_size), (ACTION, action_size)):
         fields.append(pa.field(name, pa.list_(pa.float32(), size)))
         value = {"dtype": "float32", "_type": "Value"}
         features[name] = {"feature": value, "length": size, "_type": "List"}
     for name, dtype in _SCALARS.items():
-        if name == REWARD and not reward:
+        if (name == REWARD and not reward) or (name in OPTIONAL_COLUMNS and name not in held):
             continue
         fields.append(pa.field(name, pa.bool_() if dtype == "bool" else pa.type_for_alias(dtype)))
         features[name] = {"dtype": dtype, "_type": "Value"}
@@ -115,8 +118,8 @@ def arrow_schema(
 def like(given: pa.Schema) -> pa.Schema:
     """`arrow_schema` with the columns of another that was read: what is written by it has the same bytes, always."""
     sizes = [given.field(name).type.list_size for name in VECTOR_COLUMNS]
-    images = tuple(name for name in IMAGE_COLUMNS if name in given.names)
-    return arrow_schema(sizes[0], sizes[1], images, REWARD in given.names)
+    held = tuple(name for name in OPTIONAL_COLUMNS if name in given.names)
+    return arrow_schema(sizes[0], sizes[1], held, REWARD in given.names)
 
 
 def lerobot_features(schema: pa.Schema, image_size: tuple[int, int]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ SHORT_NAMES = {
     "hopper": "hopper-hop",
     "humanoid": "humanoid-walk",
 }
+FAMILIES = {"suite": "", "metaworld": "metaworld-"}  # what `family/task` becomes: a name that is a plain word
+CAMERAS = ("corner", "corner2", "corner3", "corner4", "topview")  # of Meta-World, those that stand still
 DIFFICULTIES = ("clean", "easy", "medium", "hard", "scale-easy-video-hard")
 SPLITS = ("train", "test")
 RENDERERS = ("opengl", "caster")
@@ -28,7 +30,16 @@ SYNTHETIC = "synthetic"
 DEFAULT_DIR = "data/distracting-dcs-masked"
 VERSION = 2  # 1 kept no mask of the clean image, and drew hopper's floor in scale-easy-video-hard at alpha 0.3
 
-_ADDED = {"version": 1, "renderer": "opengl", "first": 0}  # fields that older records lack, and what those meant
+# Fields of Meta-World alone: records of other families lack them.
+_OF_METAWORLD = {
+    "camera": "corner2",
+    "camera_back": 0.6,
+    "mask_mount": False,
+    "mask_objects": False,
+    "steps_after_success": 0,
+}
+# Fields that records may lack, and what that means.
+_ADDED = {"version": 1, "renderer": "opengl", "first": 0} | _OF_METAWORLD
 _TYPES = {
     "str": ((str,), "text"),
     "int": ((int,), "a whole number"),
@@ -41,6 +52,8 @@ _RANGES = {
     "steps": (1, 10**6),
     "image_size": (8, 4096),
     "noise": (0, 1000),
+    "camera_back": (-10, 10),
+    "steps_after_success": (0, 10**6),
     "seed": (0, 2**63 - 1),
     "version": (1, VERSION),
 }
@@ -90,6 +103,11 @@ class Spec:
     seed: int = 0
     renderer: str = "opengl"  # or `caster`, for scenes of simple shapes
     first: int = 0  # which of all episodes its first is: others than 0 are a part of a whole, such as `--shard`'s
+    camera: str = "corner2"  # of Meta-World, as what follows
+    camera_back: float = 0.6  # metres that the camera stands further back than in the package
+    mask_mount: bool = False  # the robot's mount is part of the mask
+    mask_objects: bool = False  # so is what the task moves
+    steps_after_success: int = 0  # how many the episode goes on after its first success; 0: to its end
     version: int = VERSION  # of what these fields mean; a dataset keeps the one that it was begun with
 
     def __post_init__(self) -> None:
@@ -104,11 +122,30 @@ class Spec:
                 low, high = _RANGES[field.name]
                 if not low <= value <= high:  # so is NaN
                     raise DmaskError(f"--{name} is {reprlib.repr(value)}; give a number from {low} to {high}")
-        for name, allowed in (("difficulty", DIFFICULTIES), ("split", SPLITS), ("renderer", RENDERERS)):
+        choices = {"difficulty": DIFFICULTIES, "split": SPLITS, "renderer": RENDERERS, "camera": CAMERAS}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 value = reprlib.repr(getattr(self, name))
                 raise DmaskError(f"--{name} is {value}; choose one of {', '.join(allowed)}")
         object.__setattr__(self, "env", full_name(self.env))
+        for name, usual in _OF_METAWORLD.items():
+            if self.family != "metaworld" and getattr(self, name) != usual:
+                option = f"--{name.replace('_', '-')}"
+                raise DmaskError(f"{option} is for Meta-World's tasks, not for {self.env}; leave it out")
+
+    @property
+    def family(self) -> str:
+        """The family of environments that the task is of, one of `FAMILIES`."""
+        return family_of(self.env)
+
+    @property
+    def masked(self) -> str:
+        """What the simulator's mask covers, in words."""
+        if self.family != "metaworld":
+            return "every geometry on a body tree that an actuator moves"
+        parts = ["the robot's arm with its gripper"]
+        parts += ["the mount beneath it"] * self.mask_mount + ["what the task moves"] * self.mask_objects
+        return " and ".join(parts) if len(parts) < 3 else f"{parts[0]}, {parts[1]} and {parts[2]}"
 
     @property
     def mask_clean(self) -> bool:
@@ -136,6 +173,8 @@ class Spec:
     def to_json(self) -> dict[str, Any]:
         """The record that goes into `meta/dmask.json`: paths shortened to their last part."""
         record = dataclasses.asdict(self)
+        if self.family != "metaworld":
+            record = {name: value for name, value in record.items() if name not in _OF_METAWORLD}
         for field in ("backgrounds", "policy"):
             record[field] = PurePath(record[field]).name
         return record
@@ -216,6 +255,16 @@ class Import:
                     raise DmaskError(f"{field.name} of an import is {value}, where {low} to {high} belong")
 
     @property
+    def family(self) -> str:
+        """The family of environments that the task is of, as far as that is known."""
+        return family_of(self.env)
+
+    @property
+    def masked(self) -> str:
+        """What a simulator's mask would cover: there is none."""
+        return ""
+
+    @property
     def backgrounds(self) -> str:
         """Whose videos are behind the agent, as far as that is known."""
         return f"those of {self.file}"
@@ -270,5 +319,13 @@ def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def full_name(env: str) -> str:
-    """`walker` → `walker-run`; a full name stays as it is."""
+    """`walker` → `walker-run`, `metaworld/reach` → `metaworld-reach`; a full name stays as it is."""
+    family, slash, task = env.partition("/")
+    if slash and family in FAMILIES:
+        env = FAMILIES[family] + task
     return SHORT_NAMES.get(env, env)
+
+
+def family_of(env: str) -> str:
+    """The family of a full name."""
+    return next((family for family, prefix in FAMILIES.items() if prefix and env.startswith(prefix)), "suite")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -126,6 +127,7 @@ def print_summary(summary: Summary, spec: Spec | Import, out: str | Path) -> Non
         ("episodes", f"{summary.episodes:,}"),
         ("frames", f"{summary.frames:,}"),
         ("mean return", f"{summary.mean_return:.1f}"),
+        *([] if summary.success is None else [("success", f"{summary.success:.1%} of the episodes")]),
         ("mask coverage", "no masks yet" if coverage is None else f"{coverage:.2%} of the pixels"),
         ("size", f"{summary.bytes / 1e6:,.1f} MB"),
         ("made now", f"{summary.made:,} frames in {summary.seconds:.1f} s, {rate}"),
@@ -162,10 +164,22 @@ def print_edited(roots: list[Path]) -> None:
         _say(f"{root}: {len(records):,} episodes, {sum(records[schema.LENGTH].to_pylist()):,} frames")
 
 
-def print_returns(env: str, policy: str, returns: np.ndarray) -> None:
-    """One line: mean ± standard deviation over the episodes."""
-    mean, deviation = returns.mean(), returns.std()
-    _say(f"{env} {policy}: return {mean:.2f} ± {deviation:.2f} over {len(returns)} episodes")
+def print_outcomes(env: str, policy: str, outcomes: np.ndarray) -> None:
+    """One line: mean ± standard deviation of the return over the episodes, and how many of them were solved."""
+    (mean, solved), deviation = outcomes.mean(0), outcomes[:, 0].std()
+    success = "" if math.isnan(solved) else f", {solved:.1%} solved"
+    _say(f"{env} {policy}: return {mean:.2f} ± {deviation:.2f} over {len(outcomes)} episodes{success}")
+
+
+def print_environments(rows: Iterable[tuple[str, int, int, bool]]) -> None:
+    """A line for each environment: its name, the sizes of state and action, and whether there is an expert."""
+    for name, state, action, expert in rows:
+        _say(f"  {name:<40}{state:>5} → {action:<4}{'expert' if expert else ''}".rstrip())
+
+
+def print_heading(text: str) -> None:
+    """A line above others."""
+    _say(text)
 
 
 def print_verified(counts: dict[str, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def returns(job: Job, device: torch.device) -> dict[str, Any]:
     """
     if job.method.latent and "decoder" not in job.finished:
         return {"missing": ["returns: the action decoders are not trained"]}
-    spec, expert = rollout_spec(job), expert_return(job)
+    spec, expert, success = rollout_spec(job), recorded(job, schema.RETURN) or 0.0, recorded(job, schema.SUCCEEDED)
     cloned = reference(job) if job.settings.reference else {}
     found: dict[str, Any] = {}
     for split in SPLITS:
@@ -107,35 +108,39 @@ def returns(job: Job, device: torch.device) -> dict[str, Any]:
             def act(observation: Tensor, budget: int = budget) -> Tensor:
                 return job.model.act(observation, budget)
 
-            each = rollouts(
+            each, solved = rollouts(
                 act, replace(spec, split=split), job.settings.eval_episodes, job.settings.frame_stack, device
             )
             found.setdefault(split, {})[str(budget)] = {
                 "returns": each,
                 "normalised": ratio(each, expert),
                 **({"normalised_bc": ratio(each, cloned[split])} if cloned else {}),
+                **({"solved": solved, "normalised_success": ratio(solved, success)} if solved is not None else {}),
             }
     nothing = [f"the {name} return is {value:g}" for name, value in [("expert's", expert)] if not value > 0]
     nothing += [f"the reference's {split} return is {value:g}" for split, value in cloned.items() if not value > 0]
     return {
         "returns": found,
         "expert_return": expert,
+        **({"expert_success": success} if success is not None else {}),
         "training_episodes": len(job.training),
         **({"reference": {"run": Path(job.settings.reference).resolve().name, "returns": cloned}} if cloned else {}),
         "missing": [f"normalised return: {reason}" for reason in nothing],
     }
 
 
-def ratio(returns: list[float], of: float) -> float | None:
-    """The mean return over another; None where there is nothing to divide by."""
-    return float(np.mean(returns)) / of if of > 0 else None
+def ratio(values: Sequence[float], of: float | None) -> float | None:
+    """The mean of returns or successes over another; None where there is nothing to divide by."""
+    return float(np.mean(values)) / of if of and of > 0 else None
 
 
-def expert_return(job: Job) -> float:
-    """Mean return of the dataset's own training episodes."""
+def recorded(job: Job, column: str) -> float | None:
+    """Mean of a column of the records of the dataset's own training episodes; None where they lack it."""
     root = sources.locate(job.settings.dataset, job.settings.env, "train", frames=False)
-    shards = storage.shards(root, frames=False)
-    return float(np.mean(np.concatenate([storage.read_episodes(root, shard)["return"] for shard in shards])))
+    tables = [storage.read_episodes(root, shard) for shard in storage.shards(root, frames=False)]
+    if any(column not in table.column_names for table in tables):
+        return None
+    return float(np.mean(np.concatenate([table[column].to_numpy() for table in tables])))
 
 
 def rollout_spec(job: Job) -> Spec:

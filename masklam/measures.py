@@ -28,7 +28,7 @@ CLEAN_VIDEOS = {"train": "training split, no distractors", "test": "test split, 
 class Measure:
     """One number that was measured."""
 
-    kind: str  # `nmse`, `share`, `codes`, `return`, `normalised_return` or `bc_normalised_return`
+    kind: str  # `nmse`, `share`, `codes`, `return`, `success`, or one of `NORMALISED`
     name: str
     where: str
     split: str  # of the dataset, or of the videos behind the rollouts
@@ -54,6 +54,9 @@ def measures(results: dict[str, Any]) -> Iterator[Measure]:
             labels = f"{budget} labelled {'trajectory' if budget == '1' else 'trajectories'}"
             mean, number = float(np.mean(found["returns"])), int(budget)
             yield Measure("return", f"return, {labels}", videos[split], split, mean, budget=number)
+            if found.get("solved"):
+                rate = float(np.mean(found["solved"]))
+                yield Measure("success", f"success rate, {labels}", videos[split], split, rate, budget=number)
             for key, (kind, title) in NORMALISED.items():
                 if found.get(key) is not None:
                     yield Measure(kind, f"{title}, {labels}", videos[split], split, found[key], budget=number)
@@ -62,6 +65,7 @@ def measures(results: dict[str, Any]) -> Iterator[Measure]:
 CODES = {"used": "codes used", "perplexity": "perplexity of the codes"}
 NORMALISED = {
     "normalised": ("normalised_return", "normalised return"),
+    "normalised_success": ("normalised_success", "normalised success rate"),
     "normalised_bc": ("bc_normalised_return", "return over behaviour cloning's"),
 }
 

@@ -21,15 +21,17 @@ TITLES = {"env": "environment", "label": "method", "budget": "labelled trajector
 RETURNS = {
     "return": "return",
     "normalised_return": "return / expert's",
+    "success": "success rate",
+    "normalised_success": "success rate / expert's",
     "bc_normalised_return": "return / behaviour cloning's",
 }
 NOTES = """\
 NMSE is the mean squared error over the variance: 0 is perfect, 1 no better than the mean. "train" are held-out
 episodes, or rollouts, in front of the training videos; "test" are those in front of other videos; for runs on
 `image_clean` there are no videos. "shuffled" is the same probe on latents of an observation and a random other one.
-Returns are divided by the mean return of the dataset's own episodes, and by that of behaviour cloning on all true
-actions of the same data and images, in front of the same videos. With several seeds: the interquartile mean and its
-95 % bootstrap interval over seeds.
+Returns and success rates are divided by the mean of the dataset's own episodes, returns also by that of behaviour
+cloning on all true actions of the same data and images, in front of the same videos. With several seeds: the
+interquartile mean and its 95 % bootstrap interval over seeds.
 """
 
 

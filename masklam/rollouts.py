@@ -6,6 +6,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +18,16 @@ from distractor_data.spec import Spec
 from masklam.data import normalise
 
 
+class Played(NamedTuple):
+    """What came of episodes, one value each."""
+
+    returns: list[float]
+    solved: list[bool] | None  # whether the task was solved at some step; None where it has no such measure
+
+
 @torch.no_grad()
-def rollouts(
-    act: Callable[[Tensor], Tensor], spec: Spec, episodes: int, stack: int, device: torch.device
-) -> list[float]:
-    """Returns of episodes 0 … episodes - 1 of a spec.
+def rollouts(act: Callable[[Tensor], Tensor], spec: Spec, episodes: int, stack: int, device: torch.device) -> Played:
+    """Play episodes 0 … episodes - 1 of a spec.
 
     The environments run in one process each, as many at a time as there are cores, in step with each other; one
     forward of the policy serves them all.
@@ -35,7 +41,8 @@ def rollouts(
         process.start()
         theirs.close()
         workers.append((process, ours))
-    totals = [0.0] * episodes
+    totals, solved = [0.0] * episodes, [False] * episodes
+    measured = True
     live = {slot: (pipe, deque[np.ndarray](maxlen=stack)) for slot, (_, pipe) in enumerate(workers)}
     try:
         while live:
@@ -47,8 +54,10 @@ def rollouts(
                 if message is None:
                     del live[slot]
                     continue
-                episode, image, reward, first = message
+                episode, image, reward, success, first = message
                 totals[episode] += reward
+                solved[episode] |= success is True
+                measured &= success is not None
                 seen.extend([image] * stack if first else [image])
             if live:
                 images = np.stack([np.concatenate(list(seen), axis=2) for _, seen in live.values()])
@@ -63,11 +72,11 @@ def rollouts(
             pipe.close()
             process.join(timeout=5)
             process.terminate()
-    return totals
+    return Played(totals, solved if measured else None)
 
 
 def _serve(pipe: Connection, spec: Spec, episodes: range) -> None:
-    """In a process of its own: play episodes, sending (episode, image, reward, whether it is the first)."""
+    """In a process of its own: play episodes, sending (episode, image, reward, success, whether it is the first)."""
     from distractor_data import envs
 
     try:
@@ -75,7 +84,7 @@ def _serve(pipe: Connection, spec: Spec, episodes: range) -> None:
             env = envs.make(spec, episode)
             observation, reward, done, first = env.reset(), 0.0, False, True
             while True:
-                pipe.send((episode, observation.image, reward, first))
+                pipe.send((episode, observation.image, reward, env.success, first))
                 action = pipe.recv()
                 if done:
                     break

@@ -46,7 +46,13 @@ _METRICS_BYTES = 64 << 20
 _METRIC = record({"stage": text, "step": whole()}, {"loss": real, "probe_nmse": real})
 _PLACES = ("in", "out")
 _PROBE = mapping(record({"nmse": number}, {"shuffled": optional(number)}), _PLACES)
-_RETURNS = record({"returns": listing(number)}, {"normalised": optional(number), "normalised_bc": optional(number)})
+_RETURNS = record(
+    {"returns": listing(number)},
+    {
+        "solved": listing(flag),
+        **dict.fromkeys(("normalised", "normalised_bc", "normalised_success"), optional(number)),
+    },
+)
 _RESULTS = record(
     {},
     {
@@ -55,6 +61,7 @@ _RESULTS = record(
         "codes": record(dict.fromkeys(("used", "codes", "perplexity", "latents"), number) | {"collapsed": flag}),
         "returns": mapping(mapping(_RETURNS, matching("[0-9]{1,9}", "a number of trajectories")), SPLITS),
         "expert_return": number,
+        "expert_success": number,
         "missing": listing(text),
         "settings": mapping(untrusted.anything),
     },

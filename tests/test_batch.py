@@ -10,7 +10,8 @@ import pytest
 from test_experts import same_states
 
 from distractor_data import policies
-from distractor_data.envs.suite import flatten
+from distractor_data.envs.base import flatten, to_bounds
+from distractor_data.envs.suite import load_task
 from distractor_data.errors import DmaskError
 from distractor_data.policies import evaluate
 from distractor_data.policies.training import checkpoint, learner, train
@@ -27,7 +28,7 @@ def test_copies_do_what_as_many_of_the_suites_environments_do(env: str) -> None:
     copies = batch.BatchEnv(env, 4, 1, seed=0)
     policy, rng = evaluate.open_policy("expert", env), np.random.default_rng(0)
     states = copies.reset()
-    tasks = [evaluate.load_task(env, 0) for _ in range(copies.num_envs)]
+    tasks = [load_task(env, 0) for _ in range(copies.num_envs)]
     for task, state in zip(tasks, copies._states, strict=True):
         task.reset()
         with task.physics.reset_context():
@@ -36,7 +37,8 @@ def test_copies_do_what_as_many_of_the_suites_environments_do(env: str) -> None:
     for _ in range(100 if env == "walker-run" else 150):  # a walker in the end multiplies what rounding differs by
         actions = np.stack([policy.act(state, rng) for state in states])
         states, rewards, _, _ = copies.step(actions)
-        theirs = [evaluate.task_action(tasks[0].action_spec(), action) for action in actions]
+        bounds = tasks[0].action_spec()
+        theirs = [to_bounds(action, bounds.minimum, bounds.maximum) for action in actions]
         steps = [task.step(action) for task, action in zip(tasks, theirs, strict=True)]
         np.testing.assert_allclose(states, [flatten(step.observation) for step in steps], rtol=0, atol=1e-4)
         np.testing.assert_allclose(rewards, [step.reward for step in steps], rtol=0, atol=1e-5)

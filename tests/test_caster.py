@@ -17,8 +17,9 @@ from every_shape import digest, every_shape
 from distractor_data import policies, schema
 from distractor_data.dataset import meta
 from distractor_data.envs import make, rendering, suite
+from distractor_data.envs.base import flatten
 from distractor_data.envs.renderers.caster import VERSION, Caster, castable
-from distractor_data.envs.suite import SuiteEnv, flatten
+from distractor_data.envs.suite import SuiteEnv
 from distractor_data.errors import DmaskError
 from distractor_data.pipeline import generate
 from distractor_data.spec import Spec

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distractor_data.envs.suite import load_task
 from distractor_data.errors import DmaskError
-from distractor_data.policies import evaluate
 from distractor_data.policies.training import curriculum
 
 
@@ -14,7 +14,7 @@ from distractor_data.policies.training import curriculum
 def test_the_curriculum_carries_a_body_that_is_down_and_none_that_stands(env: str) -> None:
     heights: dict[float, list[float]] = {}
     for support in (0.0, 1.0):
-        task = evaluate.load_task(env, 0)
+        task = load_task(env, 0)
         shared = curriculum.Curriculum(env, support)
         helped = curriculum.Helped(task, shared)
         spec = helped.action_spec()

@@ -54,7 +54,8 @@ def test_returns_are_those_of_the_environment_and_fixed_by_their_seeds(tmp_path)
 
     first, second = (evaluate.rollouts(act, spec, 2, stack=2, device=CPU) for _ in range(2))
     assert first == second
-    assert all(total > 0 for total in first)
+    assert all(total > 0 for total in first.returns)
+    assert first.solved is None  # of tasks of the suite
     assert seen[0].shape == (min(2, cores()), 6, 32, 32)
     assert torch.equal(seen[0][:, :3], seen[0][:, 3:])  # before the start, the first frame repeats
     assert not torch.equal(seen[1][:, :3], seen[1][:, 3:])

@@ -14,7 +14,7 @@ app = typer.Typer()
 Out = Annotated[Path, typer.Option(help="The new dataset's folder.")]
 
 
-@app.command()
+@app.command(epilog="Example: dmask merge data/part-0 data/part-1 --out data/whole")
 def merge(
     directories: Annotated[list[Path], typer.Argument(help="The datasets' folders, in their order.")],
     out: Out,
@@ -30,7 +30,7 @@ def merge(
     terminal.print_edited(roots)
 
 
-@app.command()
+@app.command(epilog="Example: dmask split data/whole data/most=0.9 data/rest=0.1")
 def split(
     directory: Directory,
     shares: Annotated[list[str], typer.Argument(help="FOLDER=SHARE …: a new folder and its share of the episodes.")],
@@ -48,7 +48,7 @@ def split(
     terminal.print_edited(roots)
 
 
-@app.command("delete-episodes")
+@app.command("delete-episodes", epilog="Example: dmask delete-episodes data --episodes 3,7-9")
 def delete_episodes(
     directory: Directory,
     episodes: Annotated[str, typer.Option(help="Numbers and ranges, such as 3,7-9.")],
@@ -67,7 +67,7 @@ def delete_episodes(
     terminal.print_edited([root])
 
 
-@app.command()
+@app.command(epilog="Example: dmask resize data --image-size 32 --out data-32")
 def resize(
     directory: Directory,
     image_size: Annotated[int, typer.Option(help="Edge of the new images in pixels.", min=8, max=4096)],

@@ -22,7 +22,7 @@ class Format(StrEnum):
     npz = "npz"
 
 
-@app.command("import")
+@app.command("import", epilog="Example: dmask import walker.hdf5 data/laom")
 def import_(
     file: Annotated[Path, typer.Argument(help="An HDF5 file of LAOM's authors.")],
     directory: Directory = Path(DEFAULT_DIR),
@@ -42,7 +42,7 @@ def import_(
     terminal.print_summary(summary, spec, directory)
 
 
-@app.command()
+@app.command(epilog="Example: dmask export data --format minari --out data-minari")
 def export(
     directory: Directory,
     format: Annotated[

@@ -82,7 +82,7 @@ def expert_eval(
     from distractor_data import terminal
     from distractor_data.policies import evaluate
 
-    terminal.print_returns(*evaluate.evaluate_argument(policy, level, env, episodes))
+    terminal.print_outcomes(*evaluate.evaluate_argument(policy, level, env, episodes))
 
 
 @expert.command("list", epilog="Example: dmask expert list")

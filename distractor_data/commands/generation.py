@@ -33,6 +33,16 @@ class Masks(StrEnum):
     sam2 = "sam2"
 
 
+class Camera(StrEnum):
+    """Of Meta-World's cameras those that stand still."""
+
+    corner = "corner"
+    corner2 = "corner2"
+    corner3 = "corner3"
+    corner4 = "corner4"
+    topview = "topview"
+
+
 class Renderer(StrEnum):
     """What draws the pictures."""
 
@@ -42,7 +52,12 @@ class Renderer(StrEnum):
 
 @app.command(epilog="Example: dmask generate --env hopper --episodes 100 --out data")
 def generate(
-    env: Annotated[str, typer.Option(help="walker, cheetah, hopper, humanoid, or any of `dmask envs`.")] = "walker",
+    env: Annotated[
+        list[str],
+        typer.Option(
+            help="walker, cheetah, hopper, humanoid, or any of `dmask envs`, or a group; give it repeatedly."
+        ),
+    ] = ["walker"],  # noqa: B006
     episodes: Annotated[int, typer.Option(help="Number of episodes; more than are there adds the rest.")] = 1000,
     out: Annotated[Path, typer.Option(help="The dataset's folder; other environments may be in it.")] = Path(
         DEFAULT_DIR
@@ -71,6 +86,17 @@ def generate(
     renderer: Annotated[
         Renderer, typer.Option(help="What draws: caster is many times faster; for scenes of simple shapes.")
     ] = Renderer.opengl,
+    camera: Annotated[Camera, typer.Option(help="Meta-World: which of the scene's cameras.")] = Camera.corner2,
+    camera_back: Annotated[float, typer.Option(help="Meta-World: metres that it stands further back.")] = 0.6,
+    mask_mount: Annotated[
+        bool, typer.Option("--mask-mount", help="Meta-World: mask the robot's mount, too.")
+    ] = False,
+    mask_objects: Annotated[
+        bool, typer.Option("--mask-objects", help="Meta-World: mask what the task moves, too.")
+    ] = False,
+    steps_after_success: Annotated[
+        int, typer.Option(help="Meta-World: end an episode so long after its first success; 0: never.")
+    ] = 0,
     any_renderer: Annotated[
         bool, typer.Option("--any-renderer", help="Go on with what another OpenGL drew, though pixels may differ.")
     ] = False,
@@ -90,49 +116,71 @@ def generate(
 
     Interrupted, the same command goes on where it stopped.
     """
-    from distractor_data import terminal
+    from distractor_data import envs, terminal
+    from distractor_data.generate import complete
     from distractor_data.masks.annotate import Settings, report
     from distractor_data.pipeline import generate as run
     from distractor_data.publish import Destination
 
     if workers < 0:
         raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
-    spec = Spec(
-        env=env,
-        split=split.value,
-        episodes=episodes,
-        steps=steps,
-        image_size=image_size,
-        difficulty=difficulty.value,
-        dynamic=dynamic,
-        backgrounds=backgrounds,
-        policy=policy,
-        noise=noise,
-        clean=clean,
-        seed=seed,
-        renderer=renderer.value,
-        first=first,
-    )
+    specs = [
+        Spec(
+            env=name,
+            split=split.value,
+            episodes=episodes,
+            steps=steps,
+            image_size=image_size,
+            difficulty=difficulty.value,
+            dynamic=dynamic,
+            backgrounds=backgrounds,
+            policy=policy,
+            noise=noise,
+            clean=clean,
+            seed=seed,
+            renderer=renderer.value,
+            first=first,
+            camera=camera.value,
+            camera_back=camera_back,
+            mask_mount=mask_mount,
+            mask_objects=mask_objects,
+            steps_after_success=steps_after_success,
+        )
+        for name in envs.expand(env)
+    ]
     if shard:
-        spec = spec.share(*shard_of(shard))
+        specs = [spec.share(*shard_of(shard)) for spec in specs]
     settings = Settings(mask_model, mask_image_size) if masks == Masks.sam2 else None
     destination = Destination(push, license) if push else None
-    with terminal.generation_progress(spec.env, spec.episodes) as on_event:
-        summary = run(spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event)
+    for spec in specs[1:] and specs:
+        complete(spec)  # what is wrong with one is said before any of them is made
+    summaries = []
+    for spec in specs:
+        with terminal.generation_progress(spec.env, spec.episodes) as on_event:
+            summary = run(spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event)
+        summaries.append({"env": spec.env, "split": spec.split, **asdict(summary)})
+        if not json:
+            terminal.print_summary(summary, spec, push or out)
+        if settings and not json:
+            terminal.print_masks([report(summary.root)])
     if json:
-        terminal.print_json({"env": spec.env, "split": spec.split, **asdict(summary)})
-        return
-    terminal.print_summary(summary, spec, push or out)
-    if settings:
-        terminal.print_masks([report(summary.root)])
+        terminal.print_json(summaries[0] if len(summaries) == 1 else summaries)
 
 
-@app.command(epilog="Example: dmask envs")
-def envs() -> None:
-    """List the environments."""
-    from distractor_data.envs.suite import environments
+@app.command("envs", epilog="Example: dmask envs")
+def list_environments() -> None:
+    """List the environments with the sizes of their states and actions, and the groups that --env takes."""
+    from distractor_data import envs, policies, terminal
+    from distractor_data.spec import FAMILIES, full_name
 
-    typer.echo("\n".join(environments()))
+    for family in FAMILIES:
+        try:
+            names = envs.environments(family)
+        except DmaskError as missing:
+            terminal.print_heading(f"{family}: {missing}")
+            continue
+        terminal.print_heading(f"{family}: {len(names)} tasks; groups {', '.join(envs.groups(family))}")
+        terminal.print_environments((name, *envs.sizes(name), policies.has_expert(full_name(name))) for name in names)
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, Import, Spec, of_record
 
 _MUST_MATCH = ("mujoco", "dm_control", "distracting-control")
+_OF_FAMILY = {"metaworld": ("metaworld", "fast-simplification")}  # must match, too
 COPY = ".dmask.json"  # of the record
 MEND = "mend it with `dmask verify --repair`"
 _PACKAGES = (
@@ -54,9 +55,10 @@ def write_record(
         {
             "spec": spec.to_json(),
             "fps": fps,
+            "masked": spec.masked,
             "mask": {"source": masks},
             "expert_return": expert_return,
-            "versions": versions() | ({"renderer": renderer} if renderer else {}),
+            "versions": versions(spec.family) | ({"renderer": renderer} if renderer else {}),
         },
     )
 
@@ -68,18 +70,22 @@ def save_record(root: Path, record: dict[str, Any]) -> None:
             temporary.write_text(storage.json_text(record))
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the data's bytes depend on."""
+def versions(family: str = "suite") -> dict[str, str]:
+    """Versions of Python and of the packages that the bytes of a family's data depend on."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    for name in _OF_FAMILY.get(family, ()):  # of an extra
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
     return {"python": platform.python_version(), **found}
 
 
-def refuse_other_versions(root: Path, there: dict[str, str], choices: str) -> None:
-    """Raise `DmaskError` where data was made with versions, `there`, other than those that are here."""
-    now = versions()
-    changed = [
-        f"{name} ({there.get(name)} there, {now[name]} now)" for name in _MUST_MATCH if there.get(name) != now[name]
-    ]
+def refuse_other_versions(root: Path, there: dict[str, str], spec: Spec, choices: str) -> None:
+    """Raise `DmaskError` where data of a spec was made with versions, `there`, other than those that are here."""
+    now = versions(spec.family)
+    names = (*_MUST_MATCH, *_OF_FAMILY.get(spec.family, ()))
+    changed = [f"{name} ({there.get(name)} there, {now[name]} now)" for name in names if there.get(name) != now[name]]
     if changed:
         raise DmaskError(f"{root} was made with other versions: {', '.join(changed)}; {choices}")
 
@@ -128,7 +134,7 @@ def derived(root: Path, again: bool = True) -> dict[str, bytes]:
     spec = of_record(record["spec"])
     info = {
         "codebase_version": "v3.0",
-        "robot_type": spec.env.split("-")[0],
+        "robot_type": "sawyer" if spec.family == "metaworld" else spec.env.split("-")[0],
         "total_episodes": summed.episodes,
         "total_frames": summed.frames,
         "total_tasks": 1,
@@ -171,7 +177,7 @@ def _layout(frames: list[Path], summed: Totals) -> pa.Schema:
     if frames:
         return untrusted.parquet(frames[0]).schema_arrow
     state, action = (len(summed.stats[name]["mean"]) for name in schema.VECTOR_COLUMNS)
-    held = (name for name in schema.IMAGE_COLUMNS if name in summed.stats)
+    held = (name for name in schema.OPTIONAL_COLUMNS if name in summed.stats)
     return schema.arrow_schema(state, action, tuple(held), schema.REWARD in summed.stats)
 
 

@@ -74,6 +74,7 @@ class Episodes(Sequence[Episode]):
             action=_vectors(rows[schema.ACTION]),
             reward=rows[schema.REWARD].to_numpy() if schema.REWARD in rows.column_names else None,
             done=rows[schema.DONE].to_numpy(),
+            success=rows[schema.SUCCESS].to_numpy() if schema.SUCCESS in rows.column_names else None,
             info=info,
         )
 

@@ -60,7 +60,9 @@ def frames_table(episode: Episode, fps: int) -> pa.Table:
         schema.INDEX: frame,
         schema.TASK: np.zeros(length, np.int64),
     }
-    layout = schema.arrow_schema(state_size, action_size, tuple(images), episode.reward is not None)
+    if episode.success is not None:
+        columns[schema.SUCCESS] = episode.success
+    layout = schema.arrow_schema(state_size, action_size, tuple(columns), episode.reward is not None)
     return pa.table(columns, schema=layout)
 
 
@@ -76,6 +78,8 @@ def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
     values |= {schema.STATE: episode.state, schema.ACTION: episode.action}
     if episode.reward is not None:
         values[schema.REWARD] = episode.reward[:, None]
+    if episode.success is not None:
+        values[schema.SUCCESS] = episode.success[:, None]
     if episode.mask_sim is not None:
         values[schema.MASK_SIM] = episode.mask_sim[picked][..., None].astype(float)
     if episode.image_clean is not None:

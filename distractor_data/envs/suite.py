@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,32 +11,20 @@ import numpy as np
 from distractor_data.envs import rendering  # says what is missing more clearly than dm_control, so it comes first
 
 # isort: split
-import cv2
 from dm_control import suite
 from dm_control.rl import control
 
 from distractor_data.envs import upstream
-from distractor_data.envs.backgrounds import Backgrounds, VideoPath, open_backgrounds, skybox, skybox_size
+from distractor_data.envs.backgrounds import skybox, skybox_size
+from distractor_data.envs.base import Observation, flatten, to_bounds
+from distractor_data.envs.distract import Video, change_colours, move_camera
 from distractor_data.errors import DmaskError
-from distractor_data.spec import Purpose, Spec
+from distractor_data.spec import SHORT_NAMES, Purpose, Spec
 
 if TYPE_CHECKING:
     from distractor_data.envs.renderers.caster import Caster
 
     Renderer = rendering.Renderer | Caster
-
-_UNBOUNDED = 1e6  # a larger action range is no range: actions of such a task (lqr) are taken as they are
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What one instant shows, before the action taken there."""
-
-    image: np.ndarray  # (H, W, 3) uint8
-    mask: np.ndarray  # (H, W) bool, the agent
-    state: np.ndarray  # (S,) float32, the suite's observation flattened in sorted key order
-    image_clean: np.ndarray | None  # (H, W, 3) uint8, the same instant without any distractor
-    mask_clean: np.ndarray | None  # (H, W) bool, the agent in `image_clean`
 
 
 class Undistracted(control.Environment):
@@ -67,67 +54,31 @@ class Undistracted(control.Environment):
 
 
 class BackgroundEnv(control.Environment):
-    """Plays a video in the skybox, with upstream's semantics and its order of random draws."""
+    """Plays a video in the skybox, with upstream's semantics."""
 
-    def __init__(
-        self,
-        env: control.Environment,
-        backgrounds: Backgrounds,
-        split: str,
-        seed: int,
-        dynamic: bool,
-        num_videos: int | None,
-        ground_plane_alpha: float,
-        steps: int,
-        size: int,
-    ) -> None:
-        self._env = env
-        self.dynamic = dynamic
-        random = np.random.RandomState(seed)
-        videos = backgrounds.videos(split)
-        if not videos:
-            raise DmaskError(f"the backgrounds have no videos for split {split!r}; add some, or use 'synthetic'")
-        if num_videos is not None and num_videos > len(videos):
-            raise DmaskError(
-                f"this difficulty draws from {num_videos} videos and the backgrounds have {len(videos)} for split "
-                f"{split!r}; add videos or choose difficulty hard, which takes any number"
-            )
-        # The draws are those of upstream's _reset_background, one for one.
-        self.video = str(random.choice(videos[:num_videos]))
-        length = backgrounds.length(split, self.video)
-        still = None if dynamic else int(random.choice(length))
-        start = int(random.choice(length if dynamic else 1))
-        self.path = VideoPath(length if dynamic else 1, start, int(random.choice([-1, 1])))
-        self.first, last = (still, still) if still is not None else self.path.span(steps)
-        self._frames = backgrounds.frames(split, self.video, self.first, last, size)
-
-        self._ground_plane_alpha, self._size = ground_plane_alpha, size
-
-    @property
-    def frame(self) -> int:
-        """Index of the frame now shown, in its video."""
-        return self.first if not self.dynamic else self.path.index
+    def __init__(self, env: control.Environment, video: Video, ground_plane_alpha: float) -> None:
+        self._env, self.video, self._ground_plane_alpha = env, video, ground_plane_alpha
 
     def show(self) -> None:
         """Write the present frame into the model's texture."""
-        self._texture[:] = self._frames[self.frame - self.first].reshape(-1)
+        self._texture[:] = self.video.picture.reshape(-1)
 
     def reset(self) -> Any:
         time_step = self._env.reset()
         physics = self._env.physics
         model = physics.model.ptr
         physics.named.model.mat_rgba["grid", "a"] = self._ground_plane_alpha
-        texture = skybox(model)
-        model.tex_width[texture] = model.tex_height[texture] = self._size
+        texture, size = skybox(model), len(self.video.picture)
+        model.tex_width[texture] = model.tex_height[texture] = size
         address = model.tex_adr[texture]
-        self._texture = model.tex_data[address : address + self._frames[0].size]
+        self._texture = model.tex_data[address : address + self.video.picture.size]
         self.show()
         return time_step
 
     def step(self, action: np.ndarray) -> Any:
         time_step = self._env.step(action)
-        if self.dynamic:
-            self.path.advance()
+        if self.video.dynamic:
+            self.video.advance()
             self.show()
         return time_step
 
@@ -136,7 +87,9 @@ class BackgroundEnv(control.Environment):
 
 
 class SuiteEnv:
-    """One episode of one task: `reset` once, then `step` until it is done, then `close`."""
+    """One episode of one task (see `base.Environment`)."""
+
+    success = None
 
     def __init__(self, spec: Spec, episode: int) -> None:
         domain, task = split_name(spec.env)
@@ -160,49 +113,23 @@ class SuiteEnv:
 
     def _distract(self, env: control.Environment, domain: str) -> control.Environment:
         spec, episode = self.spec, self.episode
-        difficulty = spec.difficulty
-        if difficulty == "scale-easy-video-hard":
-            scale, num_videos = upstream.DIFFICULTY_SCALE["easy"], upstream.DIFFICULTY_NUM_VIDEOS["hard"]
-        else:
-            scale, num_videos = (
-                upstream.DIFFICULTY_SCALE[difficulty],
-                upstream.DIFFICULTY_NUM_VIDEOS[difficulty],
-            )
-        plane = upstream.get_background_kwargs(domain, num_videos, spec.dynamic, None)["ground_plane_alpha"]
-        if difficulty == "scale-easy-video-hard" and domain == "hopper" and spec.version > 1:
+        plane = upstream.get_background_kwargs(domain, None, spec.dynamic, None)["ground_plane_alpha"]
+        if spec.difficulty == "scale-easy-video-hard" and domain == "hopper" and spec.version > 1:
             plane = 1.0  # in the setting of LAOM; upstream's own table has 0.3
         if spec.clean:
             env = self._undistracted = Undistracted(env)
-        self._background = BackgroundEnv(
-            env,
-            _backgrounds(spec.backgrounds),
-            spec.split,
-            spec.seed32(episode, Purpose.BACKGROUND),
-            spec.dynamic,
-            num_videos,
-            plane,
-            spec.steps,
-            skybox_size(spec.image_size),
-        )
-        env = upstream.DistractingCameraEnv(
-            self._background,
-            self.camera,
-            seed=spec.seed32(episode, Purpose.CAMERA),
-            **upstream.get_camera_kwargs(domain, scale, spec.dynamic),
-        )
-        return upstream.DistractingColorEnv(
-            env, seed=spec.seed32(episode, Purpose.COLOR), **upstream.get_color_kwargs(scale, spec.dynamic)
-        )
+        self._background = BackgroundEnv(env, Video(spec, episode, skybox_size(spec.image_size)), plane)
+        return change_colours(move_camera(self._background, self.camera, domain, spec, episode), spec, episode)
 
     @property
     def background(self) -> str:
         """Name of the video behind the agent; empty without one."""
-        return self._background.video if self._background else ""
+        return self._background.video.name if self._background else ""
 
     @property
     def background_frame(self) -> int:
         """Index of the video's frame shown now; -1 without a video."""
-        return self._background.frame if self._background else -1
+        return self._background.video.frame if self._background else -1
 
     def reset(self) -> Observation:
         """Start the episode."""
@@ -234,7 +161,7 @@ class SuiteEnv:
 
     def step_blind(self, action: np.ndarray) -> tuple[Any, float, bool]:
         """The same without drawing anything: dm_control's time step in place of the observation."""
-        time_step = self._env.step(self._to_task(action))
+        time_step = self._env.step(to_bounds(action, self._action_spec.minimum, self._action_spec.maximum))
         self._steps += 1
         ended = time_step.last() or self._steps >= self.spec.steps
         return time_step, float(time_step.reward or 0.0), bool(ended)
@@ -245,16 +172,10 @@ class SuiteEnv:
             if renderer:
                 renderer.close()
 
-    def _to_task(self, action: np.ndarray) -> np.ndarray:
-        low, high = self._action_spec.minimum, self._action_spec.maximum
-        bounded = (high - low) < _UNBOUNDED
-        scaled = low + (np.clip(action, -1, 1).astype(np.float64) + 1) / 2 * (high - low)
-        return np.where(bounded, scaled, action)
-
     def _observe(self, time_step: Any) -> Observation:
         assert self._renderer, "reset comes before step"
         data = self.physics.data.ptr
-        if self._background and (self._background.dynamic or self._steps == 0):
+        if self._background and (self._background.video.dynamic or self._steps == 0):
             self._renderer.upload_skybox()
         image = self._renderer.image(data)
         mask = self._renderer.mask()
@@ -267,9 +188,33 @@ class SuiteEnv:
         return Observation(image, mask, flatten(time_step.observation), clean, mask_clean)
 
 
-def flatten(observation: dict[str, Any]) -> np.ndarray:
-    """The suite's observation as one float32 vector, in sorted key order."""
-    return np.concatenate([np.ravel(observation[key]) for key in sorted(observation)]).astype(np.float32)
+class SuiteTask:
+    """One episode of a task without distractors and pictures."""
+
+    success = None
+
+    def __init__(self, env: str, seed: int) -> None:
+        self._task = load_task(env, seed)
+        self._bounds = self._task.action_spec()
+        self.action_size = int(self._bounds.shape[0])
+
+    def reset(self) -> np.ndarray:
+        """Start the episode: the state (S,) float32."""
+        return flatten(self._task.reset().observation)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        """Take an action in [-1, 1]^A: the next state, the reward, and whether the episode is over."""
+        step = self._task.step(to_bounds(action, self._bounds.minimum, self._bounds.maximum))
+        return flatten(step.observation), float(step.reward), bool(step.last())
+
+
+distracted, alone = SuiteEnv, SuiteTask  # the doors of a family
+
+
+def load_task(env: str, seed: int) -> control.Environment:
+    """dm_control's own task (`walker-run`) with its initial states drawn from `seed`."""
+    domain, task = split_name(env)
+    return suite.load(domain, task, task_kwargs={"random": seed})
 
 
 @functools.cache
@@ -279,14 +224,19 @@ def environments() -> list[str]:
     return sorted(f"{domain}-{task}" for domain, task in suite.ALL_TASKS if (domain, task) != ("dog", "fetch"))
 
 
-def split_name(env: str) -> tuple[str, str]:
-    """`walker-run` → ("walker", "run"). Raises `DmaskError` naming the nearest where there is none."""
-    from distractor_data.errors import nearest
-    from distractor_data.spec import SHORT_NAMES
+def sizes(env: str) -> tuple[int, int]:
+    """How many numbers a state and an action have."""
+    task = SuiteTask(env, 0)
+    return len(task.reset()), task.action_size
 
-    if env not in environments():
-        close = nearest(env, [*environments(), *SHORT_NAMES])
-        raise DmaskError(f"--env {env}: no such environment{close} (`dmask envs` lists all)")
+
+def groups() -> dict[str, list[str]]:
+    """Names of groups → full names of their tasks: `laom`, the four of Nikulin et al. 2025."""
+    return {"laom": list(SHORT_NAMES.values())}
+
+
+def split_name(env: str) -> tuple[str, str]:
+    """`walker-run` → ("walker", "run")."""
     domain, task = env.split("-", 1)
     return domain, task
 
@@ -294,9 +244,3 @@ def split_name(env: str) -> tuple[str, str]:
 def camera_index(domain: str) -> int:
     """The camera that upstream renders from."""
     return 2 if domain == "quadruped" else 0
-
-
-@functools.lru_cache(maxsize=4)
-def _backgrounds(source: str) -> Backgrounds:
-    cv2.setNumThreads(1)  # one core a worker
-    return open_backgrounds(source)

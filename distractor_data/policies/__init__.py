@@ -1,6 +1,7 @@
-"""Policies that act on the task's state: uniformly random, or a network from a safetensors file.
+"""Policies that act on the task's state: uniformly random, a network from a safetensors file, or a script.
 
-The package ships an expert and a medium network for some environments in `weights`; `train` makes them.
+The package ships an expert and a medium network for some environments in `weights`; `train` makes them. Those of
+Meta-World are scripts that come with its own package.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Protocol
 import numpy as np
 
 from distractor_data.errors import DmaskError, nearest
+from distractor_data.policies import scripted
 from distractor_data.policies.file import content, read, refuse_values
+from distractor_data.spec import family_of
 
 WEIGHTS = Path(__file__).parent / "weights"
 NAMES = ("expert", "medium", "mixed", "random")
@@ -76,8 +79,11 @@ def load(policy: str, env: str, state_size: int, action_size: int) -> Policy:
     `mixed` is no policy but a choice for each episode: give what `draw_level` returns.
     Raises `DmaskError` for an unknown name, a missing or damaged file, another environment or wrong sizes.
     """
+    refuse_unknown(policy)
     if policy == "random":
         return RandomPolicy(action_size)
+    if is_scripted(policy, env):
+        return scripted.load(policy, env)
     tensors, metadata = read(file_of(policy, env))
     return network(f"--policy {policy}", tensors, metadata, env, state_size, action_size)
 
@@ -98,6 +104,16 @@ def level_name(policy: str) -> str:
     return "file" if policy.endswith(SUFFIX) else policy
 
 
+def is_scripted(policy: str, env: str) -> bool:
+    """Whether a level, which is none of a file's, acts by a script of Meta-World's package."""
+    return family_of(env) == "metaworld" and not policy.endswith(SUFFIX)
+
+
+def has_expert(env: str) -> bool:
+    """Whether there is an expert of an environment, by its full name."""
+    return family_of(env) == "metaworld" or weights_file("expert", env).exists()
+
+
 def weights_file(level: str, env: str) -> Path:
     """Where the package keeps the network of a level."""
     return WEIGHTS / f"{env}-{level}{SUFFIX}"
@@ -111,13 +127,17 @@ def shipped(level: str = "expert") -> list[str]:
 
 def digest(policy: str, env: str) -> str:
     """SHA-256 of what a policy's file or level holds, shortened; empty for `random`."""
-    paths = [file_of(level, env) for level in levels_of(policy) if level != "random"]
-    return hashlib.sha256(b"".join(map(content, paths))).hexdigest()[:16] if paths else ""
+    refuse_unknown(policy)
+    levels = [level for level in levels_of(policy) if level != "random"]
+    blobs = [
+        scripted.content(level, env) if is_scripted(level, env) else content(file_of(level, env)) for level in levels
+    ]
+    return hashlib.sha256(b"".join(blobs)).hexdigest()[:16] if blobs else ""
 
 
 def recorded_return(policy: str, env: str) -> float | None:
     """The mean return that a policy's file says it reaches without distractors; None where none says so."""
-    if policy in ("random", "mixed"):
+    if policy in ("random", "mixed") or is_scripted(policy, env):
         return None
     mean = read(file_of(policy, env))[1].get("return_mean")
     return None if mean is None else float(mean)
@@ -127,9 +147,7 @@ def file_of(policy: str, env: str) -> Path:
     """The file of a level or the file itself. Raises `DmaskError` for unknown names and what isn't shipped."""
     if policy.endswith(SUFFIX):
         return Path(policy)
-    if policy not in ("expert", "medium"):
-        close = nearest(policy, NAMES)
-        raise DmaskError(f"--policy {policy}: give one of {', '.join(NAMES)} or a {SUFFIX} file{close}")
+    refuse_unknown(policy)
     path = weights_file(policy, env)
     if not path.exists():
         raise DmaskError(
@@ -138,6 +156,13 @@ def file_of(policy: str, env: str) -> Path:
             f"{env}-{policy}{SUFFIX}, or choose --policy random"
         )
     return path
+
+
+def refuse_unknown(policy: str) -> None:
+    """Raise `DmaskError` where a policy is neither a level nor a file."""
+    if policy not in NAMES and not policy.endswith(SUFFIX):
+        close = nearest(policy, NAMES)
+        raise DmaskError(f"--policy {policy}: give one of {', '.join(NAMES)} or a {SUFFIX} file{close}")
 
 
 def network(

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from distractor_data import policies
-from distractor_data.envs.suite import flatten, split_name
+from distractor_data import envs, policies
 from distractor_data.errors import DmaskError
 from distractor_data.spec import full_name
 
@@ -38,61 +36,42 @@ BEGAN_WITH = {
 }
 
 
-def load_task(env: str, seed: int) -> Any:
-    """The suite's task (`walker-run`) with its initial states drawn from `seed`.
-
-    Raises `DmaskError` where there is no such task.
-    """
-    from dm_control import suite
-
-    domain, task = split_name(env)
-    return suite.load(domain, task, task_kwargs={"random": seed})
-
-
-def task_action(spec: Any, action: np.ndarray) -> np.ndarray:
-    """An action in [-1, 1] in the bounds that the task asks for; where there are none (lqr), as it is."""
-    action = np.clip(np.asarray(action, np.float64), -1, 1)
-    bounded = spec.maximum - spec.minimum < 1e6
-    low, high = np.where(bounded, spec.minimum, -1), np.where(bounded, spec.maximum, 1)
-    return low + (action + 1) / 2 * (high - low)
-
-
 def open_policy(policy: str, env: str) -> policies.Policy:
-    """`policies.load` with the sizes that the task itself has."""
-    task = load_task(env, 0)
-    state_size = flatten(task.reset().observation).size
-    return policies.load(policy, env, state_size, task.action_spec().shape[0])
+    """`policies.load` with the sizes that the task itself has. Raises `DmaskError` where there is no such task."""
+    task = envs.task(env, 0)
+    return policies.load(policy, env, len(task.reset()), task.action_size)
 
 
-def episode_return(policy: policies.Policy, env: str, seed: int) -> float:
-    """Sum of the rewards of one episode of at most `STEPS` control steps, at action repeat 1."""
-    task = load_task(env, seed)
-    spec = task.action_spec()
-    rng = np.random.default_rng(seed)
-    step, total = task.reset(), 0.0
+def play(policy: policies.Policy, env: str, seed: int) -> tuple[float, float]:
+    """Of one episode of at most `STEPS` control steps, at action repeat 1: the return, and whether (1 or 0) the task
+    was solved at some step, NaN where it has no such measure."""
+    task, rng = envs.task(env, seed), np.random.default_rng(seed)
+    state, total, solved = task.reset(), 0.0, []
     for _ in range(STEPS):
-        step = task.step(task_action(spec, policy.act(flatten(step.observation), rng)))
-        total += step.reward
-        if step.last():
+        state, reward, ended = task.step(policy.act(state, rng))
+        total += reward
+        solved.append(task.success)
+        if ended:
             break
-    return total
+    return total, float("nan") if None in solved else float(any(solved))
 
 
 def returns(policy: policies.Policy, env: str, seeds: Sequence[int]) -> np.ndarray:
     """Returns (len(seeds),) of one episode per seed, in this process."""
-    return np.array([episode_return(policy, env, seed) for seed in seeds])
+    return np.array([play(policy, env, seed)[0] for seed in seeds])
 
 
 def _worker(policy: str, env: str, seeds: Sequence[int]) -> np.ndarray:
     acting = {level: open_policy(level, env) for level in policies.levels_of(policy)}
     levels = [policies.draw_level(policy, np.random.default_rng(seed)) for seed in seeds]
-    return np.array([episode_return(acting[level], env, seed) for level, seed in zip(levels, seeds, strict=True)])
+    return np.array([play(acting[level], env, seed) for level, seed in zip(levels, seeds, strict=True)])
 
 
-def evaluate(policy: str, env: str, episodes: int = 20, workers: int | None = None) -> np.ndarray:
-    """Returns (episodes,) of a policy (level or .safetensors file) on the held-out seeds, on all processors.
+def outcomes(policy: str, env: str, episodes: int = 20, workers: int | None = None) -> np.ndarray:
+    """Returns and successes (episodes, 2), as `play`, of a policy (level or .safetensors file) on the held-out seeds.
 
-    Raises `DmaskError` where the policy or the environment can't be loaded, or `episodes` is below 1.
+    They are played on all processors. Raises `DmaskError` where the policy or the environment can't be loaded, or
+    `episodes` is below 1.
     """
     if episodes < 1:
         raise DmaskError(f"--episodes is {episodes}; give a number of at least 1")
@@ -100,7 +79,7 @@ def evaluate(policy: str, env: str, episodes: int = 20, workers: int | None = No
         open_policy(level, env)  # errors appear here, before any process starts
     workers = min(workers or os.cpu_count() or 1, episodes)
     seeds = [range(HELD_OUT + first, HELD_OUT + episodes, workers) for first in range(workers)]
-    result = np.empty(episodes)
+    result = np.empty((episodes, 2))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_worker, policy, env, some) for some in seeds]
         for first, job in enumerate(jobs):
@@ -108,17 +87,22 @@ def evaluate(policy: str, env: str, episodes: int = 20, workers: int | None = No
     return result
 
 
+def evaluate(policy: str, env: str, episodes: int = 20, workers: int | None = None) -> np.ndarray:
+    """The returns (episodes,) of `outcomes`."""
+    return outcomes(policy, env, episodes, workers)[:, 0]
+
+
 def evaluate_argument(policy: str, level: str, env: str | None, episodes: int) -> tuple[str, str, np.ndarray]:
     """What `dmask expert eval` takes: a .safetensors file, or an environment whose shipped level is measured.
 
-    Returns the environment's name, the policy's, and its returns (episodes,). Raises `DmaskError` as `evaluate`.
+    Returns the environment's name, the policy's, and its outcomes (episodes, 2). Raises `DmaskError` as `outcomes`.
     """
     if policy.endswith(policies.SUFFIX):
         env = full_name(env) if env else policies.read(Path(policy))[1].get("env")
         if env is None:
             raise DmaskError(f"policy {policy} doesn't say which environment it is for; give it with --env")
-        return env, policy, evaluate(policy, env, episodes)
-    return full_name(policy), level, evaluate(level, full_name(policy), episodes)
+        return env, policy, outcomes(policy, env, episodes)
+    return full_name(policy), level, outcomes(level, full_name(policy), episodes)
 
 
 def steps_by(record: dict[str, str]) -> dict[str, int]:

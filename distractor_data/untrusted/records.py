@@ -55,7 +55,7 @@ _RECORD = record(
         "mask": _mask,
         "versions": mapping(text),
     },
-    {"expert_return": optional(number), "edit": _edit},
+    {"expert_return": optional(number), "edit": _edit, "masked": text},
 )
 _SUM = record({"sha256": matching("[0-9a-f]{64}", "64 hexadecimal digits"), "size": whole()})
 

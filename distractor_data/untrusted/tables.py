@@ -134,13 +134,12 @@ def _check_columns(
     found = file.schema_arrow
     if repeated := {name for name in found.names if found.names.count(name) > 1}:
         raise ValueError(f"it has two columns {min(repeated)}")
-    pictures = [name for name in schema.IMAGE_COLUMNS if name in (columns or found.names)]
+    held = [name for name in schema.OPTIONAL_COLUMNS if name in (columns or found.names)]
     state, action = (_list_size(found, name) for name in schema.VECTOR_COLUMNS)
     if layout:
         state, action = layout.state, layout.action
-    images_there = tuple(dict.fromkeys([schema.IMAGE, *pictures]))
     reward = schema.REWARD in (layout.columns if layout else found.names)
-    expected = schema.arrow_schema(state, action, images_there, reward)
+    expected = schema.arrow_schema(state, action, tuple(dict.fromkeys([schema.IMAGE, *held])), reward)
     names = list(columns or expected.names)
     for name in dict.fromkeys([*names, *_NUMBERED]):
         if name not in found.names:
@@ -153,7 +152,7 @@ def _check_columns(
             continue
         vector = name in schema.VECTOR_COLUMNS
         count = rows * (expected.field(name).type.list_size if vector else 1)
-        room = _blob_bytes(layout, name) if name in pictures else 32 * count // max(rows, 1)
+        room = _blob_bytes(layout, name) if name in schema.IMAGE_COLUMNS else 32 * count // max(rows, 1)
         if chunk.num_values != count or chunk.total_uncompressed_size > rows * room + (4 << 20):
             raise ValueError(f"its column {name} has {chunk.num_values} values in {rows} rows, or is too large")
     return names
@@ -253,7 +252,9 @@ def _check_record(name: str, column: pa.ChunkedArray) -> None:
     real = name in (schema.RETURN, schema.COVERAGE) or (name.startswith("stats/") and not pa.types.is_int64(kind))
     if (whole and not pa.types.is_int64(kind)) or (real and not pa.types.is_float64(kind)):
         raise ValueError(f"its column {name} is {column.type}")
-    if (whole or real) and leaf.null_count:
+    if name == schema.SUCCEEDED and not pa.types.is_boolean(kind):
+        raise ValueError(f"its column {name} is {column.type}")
+    if (whole or real or name == schema.SUCCEEDED) and leaf.null_count:
         raise ValueError(f"its column {name} has rows without a value")
     if pa.types.is_string(kind):
         if (pc.max(pc.utf8_length(leaf)).as_py() or 0) > TEXT:

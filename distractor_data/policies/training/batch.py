@@ -17,8 +17,9 @@ import numpy as np
 from mujoco import rollout
 from stable_baselines3.common.vec_env import VecEnv
 
-from distractor_data.envs.suite import flatten
-from distractor_data.policies.evaluate import STEPS, load_task, task_action
+from distractor_data.envs.base import flatten, to_bounds
+from distractor_data.envs.suite import load_task
+from distractor_data.policies.evaluate import STEPS
 
 # Tasks, and what each reads of its bodies' places beside sensors, positions and velocities of the joints.
 TASKS: dict[str, tuple[str, ...]] = {"cheetah-run": (), "hopper-hop": ("xipos",), "walker-run": ("xpos", "xmat")}
@@ -93,7 +94,7 @@ class BatchEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions (count, size) for `step_wait`."""
-        self._actions = task_action(self._bounds, actions)
+        self._actions = to_bounds(actions, self._bounds.minimum, self._bounds.maximum)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Flat states, rewards and ends (count, …) after the step; an episode ends by its length alone."""

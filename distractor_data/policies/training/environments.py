@@ -9,8 +9,9 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
-from distractor_data.envs.suite import flatten
-from distractor_data.policies.evaluate import SELECTION, load_task, task_action
+from distractor_data.envs.base import flatten, to_bounds
+from distractor_data.envs.suite import load_task
+from distractor_data.policies.evaluate import SELECTION
 from distractor_data.policies.training import batch
 from distractor_data.policies.training.curriculum import Curriculum, Helped
 from distractor_data.policies.training.settings import PPO_ENVS, Settings
@@ -35,7 +36,7 @@ class StateEnv(gym.Env):
         """The flat state after the action, the sum of the rewards, whether it fell and whether time was up."""
         reward = 0.0
         for _ in range(self._repeat):
-            step = self._task.step(task_action(self._bounds, action))
+            step = self._task.step(to_bounds(action, self._bounds.minimum, self._bounds.maximum))
             reward += step.reward
             if step.last():
                 break

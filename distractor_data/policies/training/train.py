@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from distractor_data import policies
+from distractor_data import envs, policies
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
-from distractor_data.policies.evaluate import HELD_OUT, SELECTION, load_task, returns, steps_by
+from distractor_data.policies.evaluate import HELD_OUT, SELECTION, returns, steps_by
 from distractor_data.policies.training import checkpoint
 from distractor_data.policies.training.learner import Learner, Tensors
 from distractor_data.policies.training.settings import PPO, PPO_ENVS, PPO_RATES, UNUSED, Settings
@@ -107,7 +107,9 @@ def _go_on(
 
 def _best_there(out: Path, env: str) -> float:
     """The selection return of the actor in `out`: of an earlier training, or of this one, newer than its state."""
-    load_task(env, 0)
+    if envs.family_of(env) != "suite":
+        raise DmaskError(f"--env {env}: only the suite's tasks are trained on; Meta-World's package has experts")
+    envs.known(env)
     if out.suffix != policies.SUFFIX:
         raise DmaskError(f"--out {out}: a policy's file ends in {policies.SUFFIX}; name it so")
     if not out.exists():
