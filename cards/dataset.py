@@ -318,14 +318,14 @@ def _row(part: Part) -> dict[str, Any]:
         "mean_return": show(part.mean(schema.RETURN), ".1f"),
         "success": show(part.mean(schema.SUCCEEDED), ".1%"),
         "expert": show(record.get("expert_return"), ".1f"),
-        "mask": _mask_source(record["mask"]),
+        "mask": mask_source(record["mask"]),
         schema.COVERAGE: show(part.mean(schema.COVERAGE), ".1%"),
         schema.IOU: show(part.mean(schema.IOU), ".3f"),
-        "commands": _commands(part),
+        "commands": commands(part),
     }
 
 
-def _mask_source(mask: dict[str, Any]) -> str:
+def mask_source(mask: dict[str, Any]) -> str:
     """What made the masks; of degraded ones, what was degraded and how."""
     of = mask.get("of")
     if mask["source"] != "corrupted" or not isinstance(of, dict) or "source" not in of:
@@ -333,10 +333,10 @@ def _mask_source(mask: dict[str, Any]) -> str:
     how = ", ".join(
         f"{name} {value}" for name, value in mask.items() if name not in ("source", "of", "seed") and value
     )
-    return f"{_mask_source(of)}, corrupted ({how})"
+    return f"{mask_source(of)}, corrupted ({how})"
 
 
-def _commands(part: Part) -> list[str]:
+def commands(part: Part) -> list[str]:
     """The lines that made a split: what generated it, what masked it, what edited it."""
     mask, edit = part.record["mask"], part.record.get("edit")
     masked = [read.mask_command(mask, part.config, part.split)] if "model" in mask else []

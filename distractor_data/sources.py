@@ -30,7 +30,7 @@ def load(
     if streaming and not Path(source).is_dir():
         from distractor_data.hub import download
 
-        root, shard_file = download.stream(_repository(source), env, split, revision)
+        root, shard_file = download.stream(repository(source), env, split, revision)
         refuse_half_masked(root)
         return Episodes(root, shard_file)
     return Episodes(locate(source, env, split, revision))
@@ -49,7 +49,7 @@ def locate(
     else:
         from distractor_data.hub import download
 
-        name = _repository(source)
+        name = repository(source)
         root = (
             download.fetch(name, env, split, revision) if frames else download.stream(name, env, split, revision)[0]
         )
@@ -71,7 +71,7 @@ def shard_files(
         return
     from distractor_data.hub import download
 
-    root, shard_file = download.stream(_repository(source), env, split)
+    root, shard_file = download.stream(repository(source), env, split)
     for shard in storage.shards(root, frames=False)[mine]:
         with tempfile.TemporaryDirectory() as folder:
             yield shard_file(shard, Path(folder))
@@ -94,7 +94,7 @@ def describe(root: Path, source: str | Path) -> dict[str, str | None]:
     }
 
 
-def _repository(source: str | Path) -> str:
+def repository(source: str | Path) -> str:
     """`source` as the name of a repository, with or without `@revision`."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id

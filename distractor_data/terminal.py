@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from distractor_data.envs.survey import Skipped, Used
     from distractor_data.hub.repository import Push
+    from distractor_data.info import Described, Listed
     from distractor_data.masks.annotate import Report
     from distractor_data.masks.video import VideoReport
     from distractor_data.pipeline import Summary
@@ -284,6 +285,46 @@ def print_survey(used: list[Used], skipped: list[Skipped], as_json: bool) -> Non
         _add_row(table, one.split, one.name, f"{one.frames:,}", " ".join(one.sizes), f"{one.fps:g}", f"{mark} {says}")
     _show(table)
     _say(*(f"skipped {plain(one.name)}: {one.why}" for one in skipped))
+
+
+def print_info(found: list[Described], as_json: bool) -> None:
+    """A row for each config and split, their sum, and the commands that made them."""
+    if as_json:
+        print_json(found)
+        return
+    numbers = ("episodes", "frames", "MB", "return", "expert's", "coverage", "J", "J&F")
+    table = _table("config", "split", *numbers[:2], "size", *numbers[2:5], "masks by", *numbers[5:], right=numbers)
+    for one in found:
+        sizes = f"{one.episodes:,}", f"{one.frames:,}", f"{one.width}×{one.height}", f"{one.bytes / 1e6:,.1f}"
+        returns = _number(one.mean_return, ".1f"), _number(one.expert_return, ".1f")
+        quality = _number(one.coverage, ".1%"), _number(one.iou, ".3f"), _number(one.j_and_f, ".3f")
+        _add_row(table, one.config, one.split, *sizes, *returns, one.mask, *quality)
+    _show(table)
+    total = (
+        sum(one.episodes for one in found),
+        sum(one.frames for one in found),
+        sum(one.bytes for one in found) / 1e6,
+    )
+    _say("{:,} episodes, {:,} frames, {:,.1f} MB, made by".format(*total))
+    _say(*(f"  {command}" for one in found for command in one.commands))
+
+
+def print_listing(found: list[Listed], as_json: bool) -> None:
+    """A row for each dataset."""
+    if as_json:
+        print_json(found)
+        return
+    table = _table("dataset", "configs", "frames", "MB", "changed", "", right=("frames", "MB"))
+    for one in found:
+        size = None if one.bytes is None else one.bytes / 1e6
+        numbers = _number(one.frames, ","), _number(size, ",.1f")
+        _add_row(table, one.name, ", ".join(one.configs), *numbers, one.changed, "private" if one.private else "")
+    _show(table)
+
+
+def _number(value: float | None, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None else format(value, form)
 
 
 def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:

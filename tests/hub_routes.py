@@ -182,9 +182,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send({"url": url, "name": repo_id})
 
     def answer_listing(self, kind: str) -> None:
-        author = self.query["author"]
-        files = sorted((self.server.directory / kind / author).glob("*.json"))
-        self.send([{"id": f"{author}/{file.stem}"} for file in files if not Repo.load(file).private])
+        author, asked = self.query["author"], self.query.get("filter")
+        found = [Repo.load(file) for file in sorted((self.server.directory / kind / author).glob("*.json"))]
+        cards = {f"{author}/{repo.file.stem}": self.server.card(repo) for repo in found if not repo.private}
+        shown = {name: card for name, card in cards.items() if not asked or asked in card.get("tags", [])}
+        self.send([{"id": name, "lastModified": DATE, "cardData": card} for name, card in shown.items()])
 
     def answer_info(self, kind: str, repo: str, revision: str = "main") -> None:
         found = self.repo(kind, repo)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 LFS_SUFFIXES = (".parquet", ".safetensors", ".png")
 
 
@@ -103,6 +105,12 @@ class Store:
         for path, says in stated.items():
             listing[path]["shown"] |= says
         repo.commit("main", "laid", listing)
+
+    def card(self, repo: Repo) -> dict[str, Any]:
+        """The metadata of a repository's card."""
+        entry = repo.commits[repo.resolve("main")]["files"].get("README.md")
+        text = self.blob(entry["blob"]).read_text(errors="replace") if entry else ""
+        return yaml.safe_load(text.split("---\n")[1]) if text.startswith("---\n") else {}
 
     def files(self, repo_id: str, revision: str = "main", kind: str = "datasets") -> dict[str, bytes]:
         """Every file of a repository, for tests to compare."""

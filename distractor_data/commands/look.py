@@ -1,4 +1,4 @@
-"""What is there, in words: `dmask backgrounds`."""
+"""What is there, in words: `dmask info`, `dmask list`, `dmask backgrounds`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,33 @@ import typer
 
 from distractor_data.errors import DmaskError
 from distractor_data.options import Json, Quiet
+from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer()
+
+
+@app.command(epilog="Example: dmask info org/distracting-dcs-masked")
+def info(
+    source: Annotated[
+        str, typer.Argument(help="A dataset's folder, or ORG/NAME[@REVISION] on the Hub.")
+    ] = DEFAULT_DIR,
+    json: Json = False,
+) -> None:
+    """Say what a dataset holds: sizes, masks, returns, and the commands that made it."""
+    from distractor_data import info, terminal
+
+    terminal.print_info(info.describe(source), json)
+
+
+@app.command("list", epilog="Example: dmask list org")
+def list_(
+    owner: Annotated[str | None, typer.Argument(help="A user or an organisation; without it yourself.")] = None,
+    json: Json = False,
+) -> None:
+    """List somebody's datasets on the Hub that dmask made."""
+    from distractor_data import info, terminal
+
+    terminal.print_listing(info.listing(owner), json)
 
 
 @app.command(epilog="Example: dmask backgrounds DAVIS/JPEGImages/480p")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from distractor_data import schema
 from distractor_data.dataset import layout, read
-from distractor_data.hub.fetch import prefix_of, refuse_large
+from distractor_data.errors import DmaskError
+from distractor_data.hub.fetch import Tree, prefix_of, refuse_large
 from distractor_data.hub.patience import hub_errors
 from distractor_data.hub.repository import Repository, api_of
 from distractor_data.schema import CARD
@@ -38,8 +39,29 @@ def stream(name: str, env: str | None, split: str, revision: str | None = None) 
     return root, shard_file
 
 
+def described(name: str, revision: str | None = None) -> Path:
+    """Get what describes every config and split, and no frames. Returns the folder in the Hub's cache."""
+    repository, folder, there = _at_commit(name, revision)
+    found = layout.parts(there)
+    if not found:
+        raise DmaskError(f"{name} holds no dataset that dmask made")
+    pairs = [(config, split) for config, splits in found.items() for split in splits]
+    with hub_errors(name, "load"):
+        _snapshot(repository, [pattern for pair in pairs for pattern in layout.patterns(*pair, frames=False)])
+    return folder
+
+
 def _described(name: str, env: str | None, split: str, revision: str | None) -> tuple[Repository, Path]:
     """The repository at its commit, and the folder in the Hub's cache of a config and split, with its `meta/`."""
+    repository, folder, there = _at_commit(name, revision)
+    with hub_errors(name, "load"):
+        config = read.pick(layout.parts(there), env, split, repository.name)
+        _snapshot(repository, layout.patterns(config, split, frames=False))
+    return repository, schema.root(folder, config, split)
+
+
+def _at_commit(name: str, revision: str | None) -> tuple[Repository, Path, Tree]:
+    """The repository at its commit, its folder in the Hub's cache, with the card, and what it lists."""
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, RepositoryNotFoundError
 
@@ -56,10 +78,8 @@ def _described(name: str, env: str | None, split: str, revision: str | None) -> 
             there = repository.listed(get_cached_repo_tree(name, repo_type="dataset", revision=folder.name))
         except CachedRepoTreeNotFoundError:
             there = repository.files()
-        config = read.pick(layout.parts(there), env, split, name)
         refuse_large(repository, there, (path for path in there if path == CARD or layout.place(path)))
-        _snapshot(repository, layout.patterns(config, split, frames=False))
-    return repository, schema.root(folder, config, split)
+    return repository, folder, there
 
 
 def _snapshot(repository: Repository, patterns: list[str]) -> Path:
