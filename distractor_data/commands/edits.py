@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import Directory, EnvOption, Split, SplitOption
+from distractor_data.options import Directory, EnvOption, Quiet, Split, SplitOption
 
 app = typer.Typer()
 Out = Annotated[Path, typer.Option(help="The new dataset's folder.")]
@@ -18,6 +18,7 @@ Out = Annotated[Path, typer.Option(help="The new dataset's folder.")]
 def merge(
     directories: Annotated[list[Path], typer.Argument(help="The datasets' folders, in their order.")],
     out: Out,
+    quiet: Quiet = False,
 ) -> None:
     """Put datasets together, such as the parts that `generate --shard` made.
 
@@ -36,6 +37,7 @@ def split(
     shares: Annotated[list[str], typer.Argument(help="FOLDER=SHARE …: a new folder and its share of the episodes.")],
     env: EnvOption = None,
     split: SplitOption = None,
+    quiet: Quiet = False,
 ) -> None:
     """Divide the episodes of a dataset, in their order, among new folders.
 
@@ -55,6 +57,7 @@ def delete_episodes(
     env: EnvOption = None,
     split: SplitOption = None,
     out: Annotated[Path | None, typer.Option(help="A new folder; without it the dataset's own is changed.")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Leave episodes out; the others are numbered anew.
 
@@ -74,6 +77,7 @@ def resize(
     out: Out,
     env: EnvOption = None,
     split: SplitOption = None,
+    quiet: Quiet = False,
 ) -> None:
     """Copy a dataset with smaller or larger images and masks.
 
