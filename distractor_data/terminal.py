@@ -35,6 +35,7 @@ from distractor_data.progress import Lines
 if TYPE_CHECKING:
     import numpy as np
 
+    from distractor_data.doctor import Finding
     from distractor_data.envs.survey import Skipped, Used
     from distractor_data.hub.repository import Push
     from distractor_data.info import Described, Listed
@@ -320,6 +321,20 @@ def print_listing(found: list[Listed], as_json: bool) -> None:
         numbers = _number(one.frames, ","), _number(size, ",.1f")
         _add_row(table, one.name, ", ".join(one.configs), *numbers, one.changed, "private" if one.private else "")
     _show(table)
+
+
+def print_findings(findings: Iterable[Finding], as_json: bool) -> list[Finding]:
+    """A line for each finding as it comes, ticked or crossed; returns them all."""
+    found = []
+    for one in findings:
+        found.append(one)
+        if not as_json:
+            mark, style = ("✓", "green") if one.ok else ("✗", "red" if one.needed else "yellow")
+            cure = f"; to mend it: {one.cure}" if one.cure and not one.ok else ""
+            _stdout().print(Text(mark, style), Text(plain(f"{one.what}: {one.found}{cure}")))
+    if as_json:
+        print_json(found)
+    return found
 
 
 def _number(value: float | None, form: str) -> str:

@@ -25,6 +25,7 @@ masklam.measures  masklam.objectives  masklam.models  masklam.settings
 masklam
 distractor_data.cli
 distractor_data.commands
+distractor_data.doctor
 distractor_data.terminal  distractor_data.options  distractor_data.application  distractor_data.progress
 distractor_data.pipeline  distractor_data.resume  distractor_data.imports  distractor_data.exports
 distractor_data.publish  distractor_data.pull  distractor_data.info

@@ -1,4 +1,4 @@
-"""What is there, in words: `dmask info`, `dmask list`, `dmask backgrounds`."""
+"""What is there, in words: `dmask info`, `dmask list`, `dmask backgrounds`, `dmask doctor`."""
 
 from __future__ import annotations
 
@@ -53,3 +53,14 @@ def backgrounds(
     terminal.print_survey(used, skipped, json)
     if broken := [one.name for one in used if one.error]:
         raise DmaskError(f"{len(broken)} of {len(used)} videos can't be used; replace or delete {', '.join(broken)}")
+
+
+@app.command(epilog="Example: dmask doctor")
+def doctor(json: Json = False) -> None:
+    """Look at this machine: what works, what doesn't, and the command that mends it."""
+    from distractor_data import terminal
+    from distractor_data.doctor import examine
+
+    findings = terminal.print_findings(examine(), json)
+    if any(one.needed and not one.ok for one in findings):
+        raise typer.Exit(1)
