@@ -257,9 +257,7 @@ def hub() -> Iterator[Finding]:
         return
     role = user.get("auth", {}).get("accessToken", {}).get("role", "")
     yield Finding("Hub", True, constants.ENDPOINT)
-    found = (
-        f"{plain(user.get('name', ''))}, with a token that may {'only read' if role == 'read' else role or 'do some'}"
-    )
+    found = f"{plain(user.get('name', ''))}, with a token of role {plain(role) or 'unknown'}"
     yield Finding("login", role != "read", found, "hf auth login, with a token that may write")
 
 

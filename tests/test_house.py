@@ -104,6 +104,12 @@ def test_there_is_no_circle() -> None:
     TopologicalSorter({name: imports(name) for name in MODULES}).prepare()
 
 
+def test_only_its_command_knows_the_doctor() -> None:
+    assert [name for name in MODULES if "distractor_data.doctor" in imports(name)] == [
+        "distractor_data.commands.look"
+    ]
+
+
 def test_the_toolkit_knows_no_trainer() -> None:
     for name in MODULES:
         if not name.startswith("masklam"):

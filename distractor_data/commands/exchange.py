@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from distractor_data.options import Directory, EnvOption, SplitOption, Workers
+from distractor_data.options import Directory, EnvOption, Quiet, SplitOption, Workers
 from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer()
@@ -28,6 +28,7 @@ def import_(
     directory: Directory = Path(DEFAULT_DIR),
     fps: Annotated[int, typer.Option(help="Frames a second; 0: the task's own.")] = 0,
     workers: Workers = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Make a dataset of a file of others; `dmask mask --prompt motion` gives it masks.
 
@@ -52,6 +53,7 @@ def export(
     env: EnvOption = None,
     split: SplitOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a dataset, with its masks, in a format that other readers know."""
     from distractor_data import exports, terminal
