@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distractor_data import schema, untrusted
-from distractor_data.dataset import storage
-from distractor_data.dataset.read import Episodes, choose, refuse_half_masked
+from distractor_data.dataset import foreign, storage
+from distractor_data.dataset.read import Episodes, choose, configs, refuse_half_masked
 from distractor_data.errors import DmaskError
 
 
@@ -77,8 +77,15 @@ def shard_files(
             yield shard_file(shard, Path(folder))
 
 
+def is_foreign(source: str | Path) -> bool:
+    """Whether a source is a folder that holds a dataset of others, which has no configs of ours."""
+    return Path(source).is_dir() and not configs(source) and foreign.is_one(Path(source))
+
+
 def identify(source: str | Path, env: str, split: str = "train") -> dict[str, str | None]:
     """What data a source gives: its `name` without path, its `revision` on the Hub, and a `digest` of its content."""
+    if is_foreign(source):
+        return {"name": Path(source).resolve().name, "revision": None, "digest": foreign.digest(Path(source))}
     return describe(locate(source, env, split, frames=False), source)
 
 

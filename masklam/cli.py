@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from distractor_data import sources
 from distractor_data.errors import run_cli
 from distractor_data.options import DryRun, Private, Revision, Tag, TokenFile, token_of
 from masklam.settings import Settings
@@ -59,6 +60,8 @@ def train(**options: Any) -> None:
     """Train a method's stages, one after the other, and measure what it learnt."""
     read = {one.name: one.metadata["read"] for one in fields(Settings) if one.metadata["read"]}
     out, device, cache = (options.pop(name) for name in ("out", "device", "cache"))
+    if sources.is_foreign(options["dataset"]):
+        options["env"] = Path(options["dataset"]).resolve().name  # it has no environments of ours
     settings = Settings(**{name: read[name](value) if name in read else value for name, value in options.items()})
     from accelerate import PartialState
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import functools
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +22,7 @@ from distractor_data.dataset import read, storage
 from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption
 from distractor_data.masks.corrupt import corrupt as degrade
+from masklam import decoded
 
 _FORMAT = "2"  # of the cached arrays; part of their key
 
@@ -47,6 +43,13 @@ class Frames:
         """Images (T, H, W, 3) of one episode, without masks and actions."""
         zero = torch.zeros(len(images), dtype=torch.int64)
         return cls(images, None, torch.zeros(len(images), 0), zero, zero, zero + len(images) - 1)
+
+    @classmethod
+    def of_episodes(cls, lengths: np.ndarray, image: Tensor, mask: Tensor | None, action: Tensor) -> Frames:
+        """Arrays of all frames (N, …), of episodes of `lengths` one after the other."""
+        sizes = torch.from_numpy(lengths)
+        number, ends = torch.arange(len(lengths)).repeat_interleave(sizes), sizes.cumsum(0)
+        return cls(image, mask, action, number, (ends - sizes)[number], (ends - 1)[number])
 
     @property
     def episodes(self) -> int:
@@ -140,16 +143,10 @@ def load(
     if not folder.exists():
         files = sources.shard_files(source, env, split, share) if fetch else (root / name for name in names)
         _decode(_verified(files, names, records, verify), int(lengths.sum()), layout, columns, folder)
-    arrays = {name: _array(folder, name, int(lengths.sum()), layout) for name in [*columns, schema.ACTION]}
-    number = torch.arange(len(lengths)).repeat_interleave(torch.from_numpy(lengths))
-    ends = torch.from_numpy(lengths).cumsum(0)
-    return Frames(
-        image=arrays[image_column],
-        mask=arrays[mask_column] if mask_column else None,
-        action=arrays[schema.ACTION],
-        episode=number,
-        first=(ends - torch.from_numpy(lengths))[number],
-        last=(ends - 1)[number],
+    rows = int(lengths.sum())
+    arrays = {name: decoded.mapped(folder, name, rows, *_shape(name, layout)) for name in [*columns, schema.ACTION]}
+    return Frames.of_episodes(
+        lengths, arrays[image_column], arrays[mask_column] if mask_column else None, arrays[schema.ACTION]
     )
 
 
@@ -198,19 +195,6 @@ def _shape(name: str, layout: untrusted.Layout) -> tuple[type, tuple[int, ...]]:
     return np.uint8, layout.shape(name)
 
 
-def _array(folder: Path, name: str, rows: int, layout: untrusted.Layout) -> Tensor:
-    """A cached array, mapped copy-on-write: torch wants writable memory, and nothing is ever written."""
-    kind, shape = _shape(name, layout)
-    try:
-        with untrusted.damage(folder):
-            array = np.load(untrusted.inside(folder, f"{name}.npy"), mmap_mode="c", allow_pickle=False)
-            if array.dtype != kind or array.shape != (rows, *shape):
-                raise ValueError(f"{name} is {array.dtype} {array.shape}")
-    except DmaskError as error:
-        raise DmaskError(f"decoded frames are damaged; delete {folder} and run the same command again") from error
-    return torch.from_numpy(array)
-
-
 def _decode(
     shards: Iterable[tuple[Path, pa.Table]], rows: int, layout: untrusted.Layout, columns: list[str], folder: Path
 ) -> None:
@@ -218,35 +202,14 @@ def _decode(
 
     `shards` are the files of frames and the records of their episodes.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
-    try:
-        with storage.lock(temporary, "--cache"):
-            _decode_into(temporary, shards, rows, layout, columns)
-            (temporary / ".lock").unlink()
-            try:
-                os.replace(temporary, folder)
-            except OSError:
-                if not folder.exists():  # else another process has decoded the same at the same time
-                    raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _remove_abandoned(cache: Path) -> None:
-    """Delete what a killed process was decoding: the folders whose lock nobody holds."""
-    for folder in cache.glob(f"{_UNFINISHED}*"):
-        if (folder / ".lock").exists():  # else it was made just now
-            with contextlib.suppress(DmaskError), storage.lock(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+    decoded.build(folder, lambda new: _decode_into(new, shards, rows, layout, columns))
 
 
 def _decode_into(
     folder: Path, shards: Iterable[tuple[Path, pa.Table]], rows: int, layout: untrusted.Layout, columns: list[str]
 ) -> None:
     wanted = [*columns, schema.ACTION]
-    arrays = {name: _reserve(folder / f"{name}.npy", rows, *_shape(name, layout)) for name in wanted}
+    arrays = {name: decoded.reserve(folder / f"{name}.npy", rows, *_shape(name, layout)) for name in wanted}
     start = 0
     with tqdm(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < _CHUNK) as bar:
         for file, records in shards:
@@ -261,28 +224,6 @@ def _decode_into(
     arrays.clear()  # unmaps, which writes what is still in memory
 
 
-def _reserve(path: Path, rows: int, kind: type, shape: tuple[int, ...]) -> np.memmap:
-    """An array in a file that has all its room on the disk: where memory is mapped, a full disk kills the process.
-
-    Raises `DmaskError` where there is no room.
-    """
-    try:
-        array = np.lib.format.open_memmap(path, "w+", kind, (rows, *shape))
-        if hasattr(os, "posix_fallocate"):
-            with open(path, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        size = rows * int(np.prod(shape)) * np.dtype(kind).itemsize
-        raise DmaskError(
-            f"{path.parent.parent} has no room for {size / 1e6:,.1f} MB of decoded frames "
-            f"({os.strerror(error.errno)}); make room, or choose another --cache or DMASK_CACHE"
-        ) from error
-    return array
-
-
-_UNFINISHED = ".unfinished-"  # beginning of the name of a folder that is being decoded into
 _CHUNK = 4096  # frames handled at a time
 
 

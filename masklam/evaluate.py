@@ -28,10 +28,9 @@ TEST = "out"  # the place of the test split in tables of probes
 def check(job: Job) -> None:
     """Raise `DmaskError` now for what the evaluation will lack: the rollouts' videos, a reference that is none."""
     acts = "policy" in job.settings.todo or "policy" in job.finished
-    if acts and "evaluation" in job.settings.todo and job.settings.eval_episodes:
-        rollout_spec(job)
-        if job.settings.reference:
-            reference(job)
+    evaluates = acts and "evaluation" in job.settings.todo and job.settings.eval_episodes
+    if evaluates and rollout_spec(job) and job.settings.reference:
+        reference(job)
 
 
 def measure(job: Job, device: torch.device) -> dict[str, Any]:
@@ -40,7 +39,9 @@ def measure(job: Job, device: torch.device) -> dict[str, Any]:
     `sees` is the column of the images, in the probes and in the rollouts; `missing` names what was not measured.
     """
     results: dict[str, Any] = {"sees": job.settings.image_column, "missing": []}
-    if "lam" in job.finished:
+    if "lam" in job.finished and not job.acts:
+        results["missing"].append("probes: the dataset has no actions, so there is nothing to probe")
+    elif "lam" in job.finished:
         results |= probes(job, device)
     if "policy" in job.finished and job.settings.eval_episodes:
         found = returns(job, device)
@@ -97,9 +98,11 @@ def returns(job: Job, device: torch.device) -> dict[str, Any]:
     the mean over the mean return of the dataset's own episodes, those of the expert; `normalised_bc` over that of
     `--reference`, behaviour cloning on all true actions in front of the same videos.
     """
-    if job.method.latent and "decoder" not in job.finished:
+    if job.method.latent and "decoder" not in job.finished and job.acts:
         return {"missing": ["returns: the action decoders are not trained"]}
-    spec, expert, success = rollout_spec(job), recorded(job, schema.RETURN) or 0.0, recorded(job, schema.SUCCEEDED)
+    if (spec := rollout_spec(job)) is None:
+        return {"missing": ["returns: which environment the dataset is from is not known"]}
+    expert, success = recorded(job, schema.RETURN) or 0.0, recorded(job, schema.SUCCEEDED)
     cloned = reference(job) if job.settings.reference else {}
     found: dict[str, Any] = {}
     for split in SPLITS:
@@ -143,12 +146,17 @@ def recorded(job: Job, column: str) -> float | None:
     return float(np.mean(np.concatenate([table[column].to_numpy() for table in tables])))
 
 
-def rollout_spec(job: Job) -> Spec:
-    """The environment of the rollouts: the dataset's, with other seeds, and undistracted for the clean column."""
+def rollout_spec(job: Job) -> Spec | None:
+    """The environment of the rollouts: the dataset's, with other seeds, and undistracted for the clean column.
+
+    None where the dataset is of others, or was imported: what stood behind the agent can't be had again.
+    """
+    if sources.is_foreign(job.settings.dataset):
+        return None
     root = sources.locate(job.settings.dataset, job.settings.env, "train", frames=False)
     record = meta.read_spec(root)
     if isinstance(record, Import):
-        raise DmaskError(f"{root} was imported, and its environment isn't known; give --eval-episodes 0")
+        return None
     if job.settings.image_column == schema.IMAGE_CLEAN:
         record = replace(record, difficulty="clean", backgrounds=SYNTHETIC, backgrounds_digest="")
     return replace(

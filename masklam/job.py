@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from distractor_data import sources
+from distractor_data.dataset import foreign
 from distractor_data.errors import DmaskError
-from masklam import data
+from masklam import data, others
 from masklam.data import Frames
 from masklam.encoders import initialise
 from masklam.methods import Method, find
@@ -42,6 +44,11 @@ class Job:
         return self.order[: self.budgets[-1]]
 
     @property
+    def acts(self) -> bool:
+        """Whether the dataset has actions."""
+        return self.frames.action.shape[1] > 0
+
+    @property
     def offset(self) -> int:
         """How far ahead the inverse dynamics looks, at most."""
         return self.settings.offset or self.method.offset
@@ -65,7 +72,12 @@ def prepare(
         masks = data.corrupt(frames, settings.mask_corruption, settings.seed)
     training, held = split_episodes(frames.episodes, settings.held_out)
     order = random.Random(settings.seed).sample(training, len(training))
-    budgets = budgets_of(settings, method, len(training))
+    acts = frames.action.shape[1] > 0
+    if method.labels and not acts:
+        raise DmaskError(
+            f"{settings.method} learns from actions, and {settings.dataset} has none; give --action-column"
+        )
+    budgets = budgets_of(settings, method, len(training)) if acts else []
     offset = settings.offset or method.offset
     if not len(frames.transitions(order[: budgets[-1]] if method.labels else training, offset)):
         raise DmaskError(f"--offset is {offset}, and the episodes aren't longer; give a smaller one")
@@ -83,7 +95,7 @@ def prepare(
         quantize=settings.quantize,
         policy_scale=settings.policy_scale,
         policy_layers=settings.policy_layers or method.policy_layers,
-        parts=[stage for stage in method.stages if stage != "evaluation"],
+        parts=[stage for stage in method.stages if stage != "evaluation" and (acts or stage != "decoder")],
         budgets=budgets,
     )
     for budget in budgets:
@@ -116,12 +128,18 @@ def budgets_of(settings: Settings, method: Method, episodes: int) -> list[int]:
 def load(settings: Settings, split: str, cache: str | None, share: tuple[int, int] = (0, 1)) -> Frames:
     """The frames of a split, or a process's share; with masks where the method needs them or the dataset has them."""
     env = settings.env
+    if sources.is_foreign(settings.dataset):
+        there = settings.mask_column in foreign.columns(Path(settings.dataset))
+        return others.load(settings, split, there or find(settings.method).masked, cache)
     root = sources.locate(settings.dataset, env, split, frames=False)
     wanted = find(settings.method).masked or settings.mask_column in data.columns_of(root)
     mask_column = settings.mask_column if wanted else None
-    return data.load(
+    frames = data.load(
         settings.dataset, env, split, settings.image_column, mask_column, cache, settings.streaming, share
     )
+    if settings.image_size not in (0, frames.image.shape[1]):
+        raise DmaskError(f"--image-size is for datasets of others; {root} has {frames.image.shape[1]}; leave it out")
+    return frames
 
 
 def fits(frames: Frames, device: torch.device) -> bool:

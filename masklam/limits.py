@@ -17,7 +17,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 VERSION = 2  # of the networks; weights of other versions have other names, or another meaning
 LIMITS = {
-    "action_dim": (1, 4096),
+    "action_dim": (0, 4096),
     "latent_dim": (1, 1 << 16),
     "image_size": (8, 4096),
     "frame_stack": (1, 64),

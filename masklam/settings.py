@@ -69,6 +69,9 @@ class Settings:
     streaming: bool = option(False, "From the Hub, keeping no shard; each process its own", free=True)
     image_column: str = option(schema.IMAGE, "Column of the images")
     mask_column: str = option("", "Column of the masks; default: the image column's")
+    action_column: str = option(schema.ACTION, "Column of the actions, in a dataset of others")
+    episode_column: str = option("", "What tells episodes apart in Parquet of others; default: episode_index")
+    image_size: int = option(0, "Side of the squares that frames of others become; default: theirs, or 64", least=0)
     mask_corruption: str = option("", "dilate:PIXELS, erode:PIXELS or noise:SHARE")
     held_out: float = option(0.1, "Share of the episodes that only reports see")
     labelled_trajectories: tuple[int, ...] = option(
@@ -154,8 +157,7 @@ def matching(image: str, mask: str) -> str:
     Raises `DmaskError` for masks of the distracted camera beside images of the undistracted one, or the reverse: in a
     video of humanoid-walk the two agents' masks share a fifth of their union.
     """
-    clean = image == schema.IMAGE_CLEAN
-    own = schema.MASK_CLEAN if clean else schema.MASK
+    clean, own = image == schema.IMAGE_CLEAN, schema.mask_of(image)
     if mask and clean != (mask == schema.MASK_CLEAN):
         raise DmaskError(
             f"--mask-column {mask} is of another camera than --image-column {image}; give --mask-column {own}"

@@ -66,7 +66,7 @@ def train_lam(job: Job, trainer: Trainer) -> None:
         return found
 
     def report(step: int) -> None:
-        measures = probe_actions(job, trainer.device)
+        measures = probe_actions(job, trainer.device) if job.acts else {}
         used = codes(job, trainer.device) or {}
         probed = {f"probe_{k}": v for k, v in measures.items()} | {f"codebook_{k}": v for k, v in used.items()}
         trainer.run.log(stage="lam", step=step, **probed)

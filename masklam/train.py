@@ -43,7 +43,7 @@ def train(settings: Settings, out: str, device: str | None = None, cache: str | 
     with storage.lock(run.folder) if trainer.main else nullcontext():
         if trainer.main:
             run.save_dataset(sources.identify(settings.dataset, settings.env))
-        for stage in settings.todo:
+        for stage in (each for each in settings.todo if each != "decoder" or job.acts):
             STAGES[stage](job, trainer)
             if trainer.main:
                 run.publish(job.model, settings, sorted(job.finished, key=job.model.parts.index))

@@ -58,55 +58,7 @@ _NUMBERS = {
 
 def write_lerobot(root: Path, video: bool = False, action: bool = True) -> Path:
     """Episodes of LENGTHS in two files of rows; of video in one file a camera."""
-    from datasets import Features, Image, List, Value
-
-    tables, records, first = [], [], 0
-    for episode, length in enumerate(LENGTHS):
-        rng = np.random.default_rng(episode)
-        t = np.arange(length)
-        columns: dict[str, Any] = {}
-        if not video:
-            columns |= {
-                c: [{"bytes": blob(f), "path": f"{t}.png"} for t, f in enumerate(frames(c, episode))] for c in SIZES
-            }
-        columns["observation.state"] = list(rng.normal(size=(length, 4)).astype(np.float32))
-        if action:
-            columns["action"] = list(rng.normal(size=(length, 2)).astype(np.float32))
-        columns |= {
-            "timestamp": (t / FPS).astype(np.float32),
-            "frame_index": t,
-            "episode_index": np.full(length, episode),
-            "index": first + t,
-            "task_index": np.zeros(length, np.int64),
-        }
-        kinds = {name: Image() for name in SIZES} | {
-            "observation.state": List(Value("float32"), length=4),
-            "action": List(Value("float32"), length=2),
-        }
-        kinds |= {name: Value(kind) for name, kind in _NUMBERS.items()}
-        layout = Features({name: kinds[name] for name in columns}).arrow_schema
-        tables.append(
-            pa.table({n: pa.array(list(v), layout.field(n).type) for n, v in columns.items()}, schema=layout)
-        )
-        file, begin = int(episode == 2), sum(LENGTHS[:episode]) / FPS
-        record: dict[str, Any] = {"episode_index": episode, "tasks": ["push"], "length": length}
-        record |= {
-            "data/chunk_index": 0,
-            "data/file_index": file,
-            "dataset_from_index": first,
-            "dataset_to_index": first + length,
-        }
-        for column in SIZES if video else ():
-            record |= {f"videos/{column}/{key}": 0 for key in ("chunk_index", "file_index")}
-            record |= {
-                f"videos/{column}/from_timestamp": begin,
-                f"videos/{column}/to_timestamp": begin + length / FPS,
-            }
-        for column in SIZES:
-            record |= {f"stats/{column}/{key}": [[[0.5]]] * 3 for key in ("min", "max", "mean", "std", "q01", "q50")}
-            record[f"stats/{column}/count"] = [length]
-        records.append(record | {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0})
-        first += length
+    tables = [_rows(episode, video, action) for episode in range(3)]
     for file, part in enumerate((tables[:2], tables[2:])):
         path = root / f"data/chunk-000/file-{file:03d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,33 +66,69 @@ def write_lerobot(root: Path, video: bool = False, action: bool = True) -> Path:
             for table in part:
                 writer.write_table(table)
     (root / "meta/episodes/chunk-000").mkdir(parents=True)
+    records = [_record(episode, video) for episode in range(3)]
     pq.write_table(pa.Table.from_pylist(records), root / "meta/episodes/chunk-000/file-000.parquet")
     pd.DataFrame({"task_index": [0]}, index=pd.Index(["push"], name="task")).to_parquet(root / "meta/tasks.parquet")
-    features = {name: said for name, said in _features(video).items() if action or name != "action"}
     info = {
         "codebase_version": "v3.0",
         "robot_type": None,
         "total_episodes": 3,
-        "total_frames": first,
+        "total_frames": sum(LENGTHS),
         "total_tasks": 1,
         "chunks_size": 1000,
         "fps": FPS,
         "splits": {"train": "0:3"},
         "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
         "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4" if video else None,
-        "features": features,
+        "features": {name: said for name, said in _features(video).items() if action or name != "action"},
     }
     (root / "meta/info.json").write_text(json.dumps(info))
-    stats = {
-        c: {**{k: [[[0.5]]] * 3 for k in ("min", "max", "mean", "std", "q01", "q50")}, "count": [first]}
-        for c in SIZES
-    }
-    (root / "meta/stats.json").write_text(json.dumps(stats))
+    (root / "meta/stats.json").write_text(json.dumps({c: {**_STATS, "count": [sum(LENGTHS)]} for c in SIZES}))
     for column in SIZES if video else ():
-        _write_video(
-            root / f"videos/{column}/chunk-000/file-000.mp4", np.concatenate([frames(column, e) for e in range(3)])
-        )
+        images = np.concatenate([frames(column, episode) for episode in range(3)])
+        _write_video(root / f"videos/{column}/chunk-000/file-000.mp4", images)
     return root
+
+
+_STATS = {key: [[[0.5]]] * 3 for key in ("min", "max", "mean", "std", "q01", "q50")}
+
+
+def _rows(episode: int, video: bool, action: bool) -> pa.Table:
+    from datasets import Features, Image, List, Value
+
+    rng, t = np.random.default_rng(episode), np.arange(LENGTHS[episode])
+    columns: dict[str, Any] = {
+        c: [{"bytes": blob(frame), "path": f"{t}.png"} for t, frame in enumerate(frames(c, episode))]
+        for c in (() if video else SIZES)
+    }
+    columns["observation.state"] = list(rng.normal(size=(len(t), 4)).astype(np.float32))
+    columns |= {"action": list(rng.normal(size=(len(t), 2)).astype(np.float32))} if action else {}
+    columns |= {
+        "timestamp": (t / FPS).astype(np.float32),
+        "frame_index": t,
+        "episode_index": np.full(len(t), episode),
+        "index": sum(LENGTHS[:episode]) + t,
+        "task_index": np.zeros(len(t), np.int64),
+    }
+    kinds = {name: Image() for name in SIZES} | {name: Value(kind) for name, kind in _NUMBERS.items()}
+    kinds |= {name: List(Value("float32"), length=size) for name, size in (("observation.state", 4), ("action", 2))}
+    layout = Features({name: kinds[name] for name in columns}).arrow_schema
+    return pa.table({n: pa.array(list(v), layout.field(n).type) for n, v in columns.items()}, schema=layout)
+
+
+def _record(episode: int, video: bool) -> dict[str, Any]:
+    length, first = LENGTHS[episode], sum(LENGTHS[:episode])
+    record: dict[str, Any] = {"episode_index": episode, "tasks": ["push"], "length": length}
+    record |= {"data/chunk_index": 0, "data/file_index": int(episode == 2)}
+    record |= {"dataset_from_index": first, "dataset_to_index": first + length}
+    for column in SIZES if video else ():
+        record |= {f"videos/{column}/{key}": 0 for key in ("chunk_index", "file_index")}
+        record[f"videos/{column}/from_timestamp"] = first / FPS
+        record[f"videos/{column}/to_timestamp"] = (first + length) / FPS
+    for column in SIZES:
+        record |= {f"stats/{column}/{key}": value for key, value in _STATS.items()}
+        record[f"stats/{column}/count"] = [length]
+    return record | {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
 
 
 def _write_video(path: Path, images: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from distractor_data import schema
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption, corrupt
-from masklam import data
+from masklam import data, decoded
 from masklam.data import Sampler
 
 
@@ -163,7 +163,7 @@ LIMIT = 256 << 10  # bytes; the dataset's frames take 0.7 MB
 DECODE = """
 import resource, sys
 from distractor_data.errors import DmaskError
-from masklam import data
+from masklam import data, decoded
 if sys.argv[3] == "file":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
 try:
@@ -198,11 +198,11 @@ def test_without_room_decoding_ends_in_a_line_and_leaves_nothing(tmp_path, full)
 
 
 def test_what_a_killed_process_was_decoding_goes_with_the_next(dataset, tmp_path):
-    abandoned = tmp_path / f"{data._UNFINISHED}x"
+    abandoned = tmp_path / f"{decoded.UNFINISHED}x"
     abandoned.mkdir()
     for name in (".lock", "observation.image.npy"):
         (abandoned / name).touch()
-    busy = tmp_path / f"{data._UNFINISHED}y"
+    busy = tmp_path / f"{decoded.UNFINISHED}y"
     busy.mkdir()
     with storage.lock(busy):
         data.load(dataset, "walker-run", cache=tmp_path)

@@ -64,6 +64,7 @@ TABLE: dict[str, Mini | Left] = {
     "masklam train --env walker-run --method masklam --steps 10000 --latent-dim 64 --seed 0": Mini(TRAIN),
     "masklam train --env cheetah-run --method lapo --image-column observation.image_clean": Mini(TRAIN),
     "masklam train --env walker-run --method masklam --stages lam": Mini(TRAIN),
+    "masklam train --dataset my-robot-masked --image-column observation.images.top": Mini(f"{TRAIN} --image-size 32"),
     "masklam study scripts/studies/cpu.toml --jobs 2": Left(
         "takes hours; tests/test_masklam_study.py runs a small one"
     ),

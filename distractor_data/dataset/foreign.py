@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from distractor_data import schema, untrusted
-from distractor_data.dataset import frames
+from distractor_data.dataset import cache, frames
 from distractor_data.dataset.formats import lerobot
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.untrusted import cells
@@ -37,6 +38,11 @@ class Group:
     names: tuple[str, ...]  # relative to the root
     edges: tuple[int, ...]  # the row at which each begins, and the one after the last
     clips: tuple[Clip, ...]
+
+    @property
+    def test(self) -> bool:
+        """Whether it is, by its name, held out from training."""
+        return re.search(r"test|val", self.names[0]) is not None
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,26 @@ class Source:
             return frames.of_column(files, group.edges, column, clip.start + t)
 
         return frames.Frames(clip.length, begin, shown)
+
+
+def is_one(root: Path) -> bool:
+    """Whether a folder holds such a dataset, by its files."""
+    return root.is_dir() and (lerobot.is_lerobot(root) or next(_visible(root, ".parquet"), None) is not None)
+
+
+def columns(root: Path) -> list[str]:
+    """Names of all columns that a dataset has, of images, video or else."""
+    if lerobot.is_lerobot(root):
+        return list(lerobot.info(root)["features"])
+    files = (untrusted.inside(root, path.relative_to(root).as_posix()) for path in _visible(root, ".parquet"))
+    return list(dict.fromkeys(name for file in files for name in cells.columns(file).names))
+
+
+def digest(root: Path) -> str:
+    """SHA-256 over the names and the SHA-256 of a dataset's files of rows and video."""
+    names = sorted(path.relative_to(root).as_posix() for path in _visible(root, ".parquet", ".mp4"))
+    lines = "".join(f"{name} {cache.sha256(untrusted.inside(root, name))}\n" for name in names)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def opened(root: Path, columns: Sequence[str], episode_column: str | None = None) -> Source:
@@ -105,10 +131,8 @@ def _lerobot(root: Path, columns: Sequence[str], episode_column: str | None) -> 
 def _parquet(root: Path, columns: Sequence[str], episode_column: str | None) -> Source:
     groups: dict[str, list[str]] = {}
     cameras: list[str] = []
-    for path in sorted(root.rglob("*.parquet")):
+    for path in sorted(_visible(root, ".parquet")):
         name = path.relative_to(root).as_posix()
-        if any(part.startswith(".") for part in path.relative_to(root).parts):
-            continue
         layout = cells.columns(untrusted.inside(root, name))
         cameras += [field.name for field in layout if cells.is_image(field.type)]
         if set(columns) <= set(layout.names):
@@ -120,6 +144,13 @@ def _parquet(root: Path, columns: Sequence[str], episode_column: str | None) -> 
     _require(root, columns, list(dict.fromkeys(cameras)))
     key = episode_column or schema.EPISODE
     return Source(root, None, tuple(_group(root, tuple(names), key, columns) for names in groups.values()), {})
+
+
+def _visible(root: Path, *suffixes: str) -> Iterator[Path]:
+    """Files by what their names end with; nothing hidden is data."""
+    for path in root.rglob("*"):
+        if path.suffix in suffixes and not any(part.startswith(".") for part in path.relative_to(root).parts):
+            yield path
 
 
 def _group(root: Path, names: tuple[str, ...], key: str, pictures: Sequence[str]) -> Group:

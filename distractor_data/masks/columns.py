@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from cards.features import with_masks
 from distractor_data import schema, untrusted
-from distractor_data.dataset import cache, folders, foreign, storage
+from distractor_data.dataset import folders, foreign, storage
 from distractor_data.dataset.foreign import Clip, Group, Source
 from distractor_data.dataset.formats import lerobot
 from distractor_data.dataset.rows import encode_mask
@@ -152,13 +151,9 @@ def _record(source: Source, columns: Mapping[str, str], settings: Settings) -> d
                 raise DmaskError(
                     f"{source.root / name} has a column {min(taken)} already; mask the dataset it came from"
                 )
-    files = {name: cache.sha256(source.root / name) for group in source.groups for name in group.names}
-    videos = {path for group in source.groups for clip in group.clips for path, _ in clip.videos.values()}
-    files |= {path.relative_to(source.root).as_posix(): cache.sha256(path) for path in videos}
-    lines = "".join(f"{name} {digest}\n" for name, digest in sorted(files.items()))
     masks = source_of(settings, resolve(settings.model)[1])
     return {
-        "dataset": {"name": source.root.resolve().name, "digest": hashlib.sha256(lines.encode()).hexdigest()},
+        "dataset": {"name": source.root.resolve().name, "digest": foreign.digest(source.root)},
         "masks": {mask: {"of": image, **masks} for image, mask in columns.items()},
     }
 

@@ -94,6 +94,34 @@ def encoded(path: Path, column: str, start: int = 0) -> Iterator[bytes]:
                 yield blob
 
 
+def vectors(path: Path, column: str) -> np.ndarray:
+    """A column of numbers, or of lists of as many numbers each, (N, A) float32, all finite."""
+    file = parquet(path)
+    kind = file.schema_arrow.field(column).type
+    listed = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    number = kind.value_type if listed else kind
+    with damage(path, ADVICE):
+        if not (pa.types.is_floating(number) or pa.types.is_integer(number)):
+            raise ValueError(f"its column {column} is {kind}; give one of numbers, or of lists of them")
+        size = sum(c.total_uncompressed_size + 8 * c.num_values for _, c in chunks_of(file) if _of(c, column))
+        if size > RECORDS:
+            raise ValueError(f"its column {column} is too large")
+        values = file.read([column])[column].combine_chunks()
+        flat = values.flatten() if listed else values
+        if values.null_count or flat.null_count or not len(values) or len(flat) % len(values):
+            raise ValueError(f"its column {column} has rows without a value, or lists of several lengths")
+        if pa.types.is_list(kind) and pc.count_distinct(pc.list_value_length(values)).as_py() > 1:
+            raise ValueError(f"its column {column} has lists of several lengths")
+        found = flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(values), -1)
+        if not np.isfinite(found).all():
+            raise ValueError(f"its column {column} has a value that is not finite")
+        return found
+
+
+def _of(chunk: pq.ColumnChunkMetaData, column: str) -> bool:
+    return f"{chunk.path_in_schema}.".startswith(f"{column}.")
+
+
 def is_image(kind: pa.DataType) -> bool:
     """Whether a column of this type holds encoded images, as `datasets` writes them."""
     if not pa.types.is_struct(kind):
