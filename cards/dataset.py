@@ -192,7 +192,7 @@ def common_columns(found: list[Part]) -> Features:
 
 def _yaml(found: list[Part], license: str | None) -> Any:
     """The card's metadata: what the Hub shows and what `datasets` reads the files by."""
-    from datasets import DatasetInfo, SplitDict, SplitInfo
+    from datasets import DatasetInfo
     from datasets.info import DatasetInfosDict
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
@@ -204,6 +204,8 @@ def _yaml(found: list[Part], license: str | None) -> Any:
         tags=TAGS,
         task_categories=["robotics", "reinforcement-learning", "image-segmentation"],
         size_categories=[_size_category(frames)],
+        # No sizes where `datasets` would look for them: it refuses data that has grown since, or is filtered.
+        dmask={"frames": frames, "bytes": sum(part.bytes for part in found)},
     )
     default = _default(found)
     configs: dict[str, dict[str, Any]] = {}
@@ -218,13 +220,7 @@ def _yaml(found: list[Part], license: str | None) -> Any:
         # made, or were made for one split alone, can still be read.
         columns = common_columns(mine)
         configs[config]["columns"] = list(columns)
-        splits = [SplitInfo(part.split, part.bytes, part.info["total_frames"]) for part in mine]
-        infos[config] = DatasetInfo(
-            features=columns,
-            splits=SplitDict({split.name: split for split in splits}),
-            download_size=sum(part.bytes for part in mine),
-            dataset_size=sum(part.bytes for part in mine),
-        )
+        infos[config] = DatasetInfo(features=columns)
     MetadataConfigs(configs).to_dataset_card_data(data)
     DatasetInfosDict(infos).to_dataset_card_data(data)
     return data

@@ -98,17 +98,15 @@ def listing(owner: str | None = None) -> list[Listed]:
 
 
 def _listed(one: Any) -> Listed:
-    told = _records((one.card_data.to_dict() if one.card_data else {}).get("dataset_info"))
-    splits = [split for info in told for split in _records(info.get("splits"))]
-
-    def total(values: list[Any]) -> int | None:
-        return sum(values) if values and all(type(value) is int for value in values) else None
-
+    card = one.card_data.to_dict() if one.card_data else {}
+    told = _records(card.get("dataset_info"))
+    (ours,) = _records(card.get("dmask"))[:1] or [{}]
+    sizes = {name: value if type(value := ours.get(name)) is int else None for name in ("frames", "bytes")}
     return Listed(
         name=str(one.id),
         configs=[str(info.get("config_name", "default")) for info in told],
-        frames=total([split.get("num_examples") for split in splits]),
-        bytes=total([info.get("download_size") for info in told]),
+        frames=sizes["frames"],
+        bytes=sizes["bytes"],
         changed=f"{one.last_modified:%Y-%m-%d}" if one.last_modified else "",
         private=bool(one.private),
     )
