@@ -37,5 +37,5 @@ def generate(spec: Spec, root: Path, fps: int, workers: int) -> Iterator[Event]:
 def make_episode(spec: Spec, root: Path, fps: int, episode: int) -> int:
     """In a worker: make one episode and store it. Returns its number of frames."""
     result = rollout.rollout(spec, episode)
-    parts.write_part(root, result, fps)
+    parts.write_part(root, result, fps, spec.version)
     return len(result)

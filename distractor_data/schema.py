@@ -58,7 +58,7 @@ BOX = "box"
 COVERAGE = "coverage"
 IOU, BOUNDARY_F, J_AND_F, LOST_FRAMES = "iou", "boundary_f", "j_and_f", "lost_frames"  # of a model's masks
 
-CARD = "README.md"  # of the whole dataset, at its root
+CARD = "README.md"  # of the whole dataset, at its root; that of a split tells `datasets` which files hold frames
 INFO = "meta/info.json"
 STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
@@ -66,7 +66,7 @@ DMASK = "meta/dmask.json"
 CHECKSUMS = "meta/checksums.json"
 SHEET = "meta/contact_sheet.png"
 HISTOGRAM = "meta/mask_quality.png"
-DESCRIPTIONS = (INFO, STATS, TASKS, DMASK, SHEET, HISTOGRAM, CHECKSUMS)  # what `meta/` holds beside the records
+DESCRIPTIONS = (INFO, STATS, TASKS, DMASK, SHEET, HISTOGRAM, CARD, CHECKSUMS)  # what there is beside the shards
 CHUNK_SIZE = 1000  # files a chunk folder holds at most, as LeRobot counts
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -93,11 +93,16 @@ def episodes_file(shard: int) -> str:
 
 
 def arrow_schema(
-    state_size: int, action_size: int, held: tuple[str, ...] = (IMAGE, MASK), reward: bool = True
+    state_size: int,
+    action_size: int,
+    held: tuple[str, ...] = (IMAGE, MASK),
+    reward: bool = True,
+    lists: str = "Sequence",
 ) -> pa.Schema:
     """Arrow schema of the frames, with the metadata from which `datasets` knows its features.
 
-    `held` names those of `OPTIONAL_COLUMNS` that are there. Data that others made may have no rewards.
+    `held` names those of `OPTIONAL_COLUMNS` that are there. Data that others made may have no rewards. `lists` is
+    what lists are called: every `datasets` knows `Sequence`, from 4 on also `List`.
     """
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     fields = [pa.field(name, image) for name in IMAGE_COLUMNS if name in held]
@@ -105,7 +110,7 @@ def arrow_schema(
     for name, size in ((STATE, state_size), (ACTION, action_size)):
         fields.append(pa.field(name, pa.list_(pa.float32(), size)))
         value = {"dtype": "float32", "_type": "Value"}
-        features[name] = {"feature": value, "length": size, "_type": "List"}
+        features[name] = {"feature": value, "length": size, "_type": lists}
     for name, dtype in _SCALARS.items():
         if (name == REWARD and not reward) or (name in OPTIONAL_COLUMNS and name not in held):
             continue
@@ -119,7 +124,8 @@ def like(given: pa.Schema) -> pa.Schema:
     """`arrow_schema` with the columns of another that was read: what is written by it has the same bytes, always."""
     sizes = [given.field(name).type.list_size for name in VECTOR_COLUMNS]
     held = tuple(name for name in OPTIONAL_COLUMNS if name in given.names)
-    return arrow_schema(sizes[0], sizes[1], held, REWARD in given.names)
+    lists = "List" if b'"_type": "List"' in (given.metadata or {}).get(b"huggingface", b"") else "Sequence"
+    return arrow_schema(sizes[0], sizes[1], held, REWARD in given.names, lists)
 
 
 def lerobot_features(schema: pa.Schema, image_size: tuple[int, int]) -> dict[str, Any]:

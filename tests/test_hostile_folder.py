@@ -122,7 +122,7 @@ def test_other_files_beside_the_data_are_not_published(hub: HubServer, mine: Pat
     (mine / "data.py").write_text("mine alone")
     toolkit.push(mine, "org/name")
     assert not [path for path, held in hub.files("org/name").items() if b"mine alone" in held]
-    assert len(hub.files("org/name")) == 4 + 6 + 1
+    assert len(hub.files("org/name")) == 4 + 7 + 1
 
 
 def test_what_changes_between_the_check_and_the_sending_is_not_published(

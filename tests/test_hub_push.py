@@ -119,11 +119,8 @@ def test_shards_that_are_gone_go_and_other_configs_stay(hub: HubServer, folder: 
     assert "walker-run/train/data/chunk-000/file-001.parquet" not in files
     data = DatasetCard(files["README.md"].decode()).data
     assert [config["config_name"] for config in data["configs"]] == ["cheetah-run", "hopper-hop", "walker-run"]
-    splits = {(i["config_name"], s["name"]): s for i in data["dataset_info"] for s in i["splits"]}
-    assert splits["walker-run", "train"]["num_examples"] == 24
-    assert splits["cheetah-run", "train"]["num_examples"] == 48
-    size = sum(len(files[path]) for path in files if path.startswith("cheetah-run/train/data"))
-    assert splits["cheetah-run", "train"]["num_bytes"] == size
+    size = sum(len(files[path]) for path in files if "/data/" in path)
+    assert data.to_dict()["dmask"]["bytes"] == size
     read = datasets.load_dataset("org/name", "cheetah-run", split="train", streaming=True)
     assert np.array_equal(np.asarray(next(iter(read))[schema.IMAGE]), small_dataset.episode(0, seed=1).image[0])
 

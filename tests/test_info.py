@@ -66,7 +66,7 @@ def test_without_a_login_an_owner_is_asked_for(hub: HubServer, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    "card", ["dataset_info: 3", "dataset_info: [3, {splits: 4}]", "dataset_info: {splits: [{}]}"]
+    "card", ["dmask: 3", "dmask: [3, {frames: 4.5}]", "dmask: {frames: [{}], bytes: many}", "dataset_info: 3"]
 )
 def test_a_card_that_tells_nonsense_tells_nothing(card: str, hub: HubServer) -> None:
     hub.lay("org/odd", {"README.md": f"---\ntags: [latent-action-models]\n{card}\n---\n".encode()}, {})

@@ -162,8 +162,8 @@ def test_damage_never_gets_a_checksum(whole: Path, copy: Path, tmp_path: Path, b
 
 
 def test_other_versions_are_refused_in_a_line(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = meta.versions()
-    monkeypatch.setattr(meta, "versions", lambda: now | {"mujoco": "9.9"})
+    now = meta.versions("suite")
+    monkeypatch.setattr(meta, "versions", lambda family: now | {"mujoco": "9.9"})
     flip(root_of(copy) / schema.data_file(0), random.Random(2))
     before = contents(root_of(copy))
     with pytest.raises(DmaskError, match=r"made with other versions: mujoco \(.* there, 9.9 now\)"):

@@ -24,6 +24,16 @@ from distractor_data.spec import SPLITS, Import, Spec, of_record
 _MUST_MATCH = ("mujoco", "dm_control", "distracting-control")
 _OF_FAMILY = {"metaworld": ("metaworld", "fast-simplification")}  # must match, too
 COPY = ".dmask.json"  # of the record
+_CARD = """\
+---
+configs:
+- config_name: {config}
+  data_files:
+  - split: {split}
+    path: data/**/*.parquet
+---
+The split `{split}` of `{config}`: frames in `data/`, episodes and all else that describes them in `meta/`.
+"""
 MEND = "mend it with `dmask verify --repair`"
 _PACKAGES = (
     "dmask",
@@ -139,7 +149,7 @@ def derived(root: Path, again: bool = True) -> dict[str, bytes]:
         "total_frames": summed.frames,
         "total_tasks": 1,
         "chunks_size": schema.CHUNK_SIZE,
-        "data_files_size_in_mb": max(1, storage.SHARD_FRAMES * 6 // 1000),
+        "data_files_size_in_mb": max(1, int(storage.shard_frames(spec)) * 6 // 1000),
         "video_files_size_in_mb": 0,
         "fps": record["fps"],
         "splits": {spec.split: f"0:{summed.episodes}"},
@@ -153,6 +163,7 @@ def derived(root: Path, again: bool = True) -> dict[str, bytes]:
         storage.TOTALS: storage.json_text(summed.to_json()).encode(),
         schema.INFO: storage.json_text(info).encode(),
         schema.STATS: storage.json_text(summed.lerobot()).encode(),
+        schema.CARD: _CARD.format(config=spec.env, split=spec.split).encode(),
         schema.TASKS: tasks.getvalue(),
         schema.CHECKSUMS: storage.json_text(
             {name: dataclasses.asdict(value) for name, value in known.items()}

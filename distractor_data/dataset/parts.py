@@ -14,6 +14,7 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import storage
 from distractor_data.dataset.rows import frame_stats, frames_table
 from distractor_data.episode import Episode
+from distractor_data.spec import VERSION
 
 
 def part_name(episode: int) -> str:
@@ -26,9 +27,9 @@ def part_file(root: Path, episode: int) -> Path:
     return root / part_name(episode)
 
 
-def write_part(root: Path, episode: Episode, fps: int) -> None:
-    """Store one episode, with its record in the file's metadata."""
-    _write_part(root, frames_table(episode, fps), episode.info | {"stats": frame_stats(episode)})
+def write_part(root: Path, episode: Episode, fps: int, version: int = VERSION) -> None:
+    """Store one episode of a spec of that version, with its record in the file's metadata."""
+    _write_part(root, frames_table(episode, fps, version), episode.info | {"stats": frame_stats(episode)})
 
 
 def _write_part(root: Path, frames: pa.Table, record: dict[str, Any]) -> None:

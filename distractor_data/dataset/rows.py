@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from distractor_data import schema
 from distractor_data.episode import Episode
+from distractor_data.spec import VERSION
 
 
 def encode_image(image: np.ndarray) -> bytes:
@@ -30,8 +31,8 @@ def _encode(array: np.ndarray, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def frames_table(episode: Episode, fps: int) -> pa.Table:
-    """An episode's rows. `index`, which counts through the whole split, is filled in by `assemble`."""
+def frames_table(episode: Episode, fps: int, version: int = VERSION) -> pa.Table:
+    """An episode's rows, as a spec of that version has them; `assemble` fills in `index`, which counts all frames."""
     images: dict[str, list[bytes]] = {
         schema.IMAGE: [encode_image(image) for image in episode.image],
     }
@@ -62,7 +63,8 @@ def frames_table(episode: Episode, fps: int) -> pa.Table:
     }
     if episode.success is not None:
         columns[schema.SUCCESS] = episode.success
-    layout = schema.arrow_schema(state_size, action_size, tuple(columns), episode.reward is not None)
+    lists = "Sequence" if version > 2 else "List"
+    layout = schema.arrow_schema(state_size, action_size, tuple(columns), episode.reward is not None, lists)
     return pa.table(columns, schema=layout)
 
 

@@ -25,8 +25,9 @@ from distractor_data.errors import DmaskError
 from distractor_data.spec import Import, Spec
 from distractor_data.untrusted import images
 
-SHARD_FRAMES = 50_000  # about 300 MB at 64×64; LeRobot and the Hub want files of some hundred MB
-ROW_GROUP = 250  # rows a reader must fetch to see one; an episode never shares a row group with another
+SHARD_FRAMES = 10_000  # about 60 MB at 64×64: tens of files for a thousand episodes, one for each of many readers
+ROW_GROUP = 250  # rows a reader must fetch to see one, at most; an episode never shares a row group with another
+ROW_GROUP_BYTES = 32 << 20  # of large pictures
 SUMS = ".sums.json"  # of all files here; hidden, because it is of this folder alone
 SUMS_LOCK = ".sums.lock"
 TOTALS = ".totals.json"  # what the shards' records sum up to
@@ -40,7 +41,12 @@ _HIDDEN = re.compile(r"\.(dmask|released|origin|totals)\.json|\.parts/episode-\d
 def episodes_per_shard(spec: Spec | Import) -> int:
     """How many episodes a full shard of this spec holds; follows from the spec alone."""
     frame = (spec.image_size / 64) ** 2 * (2 if spec.clean else 1)
-    return max(1, int(SHARD_FRAMES / frame) // spec.steps)
+    return max(1, int(shard_frames(spec) / frame) // spec.steps)
+
+
+def shard_frames(spec: Spec | Import) -> float:
+    """How many frames of 64×64 fill a shard."""
+    return SHARD_FRAMES * (5 if spec.version < 3 else 1)
 
 
 def wanted_shards(spec: Spec | Import) -> list[range]:
@@ -228,7 +234,8 @@ def write_parquet(root: Path, name: str, groups: Iterable[pa.Table], schema_: pa
         pq.ParquetWriter(temporary, schema_, compression=compression, use_dictionary=plain, **options) as writer,
     ):
         for group in groups:
-            writer.write_table(group, row_group_size=ROW_GROUP)
+            rows = ROW_GROUP_BYTES * len(group) // max(group.nbytes, 1)
+            writer.write_table(group, row_group_size=min(ROW_GROUP, max(1, rows)))
 
 
 # --- images --------------------------------------------------------------------------------------------------

@@ -36,7 +36,9 @@ def write_masks(
     """Rewrite a shard with `masks` ((T, H, W) bool each) as `observation.mask` and their quality in its records."""
     blobs = [{"bytes": encode_mask(mask), "path": None} for episode in masks for mask in episode]
     columns = {name: frames[name] for name in frames.column_names} | {schema.MASK: pa.array(blobs)}
-    layout = schema.like(pa.schema([pa.field(name, column.type) for name, column in columns.items()]))
+    layout = schema.like(
+        pa.schema([pa.field(name, column.type) for name, column in columns.items()], metadata=frames.schema.metadata)
+    )
     table = pa.table({name: columns[name].cast(layout.field(name).type) for name in layout.names}, schema=layout)
     rows = episodes.to_pylist()
     parts = rewrite.split_episodes(table, episodes)
