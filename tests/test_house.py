@@ -21,7 +21,7 @@ masklam.evaluate  masklam.stages  masklam.external
 masklam.probes  masklam.rollouts
 masklam.loop  masklam.job
 masklam.run
-masklam.bar  masklam.measures  masklam.objectives  masklam.models  masklam.settings
+masklam.measures  masklam.objectives  masklam.models  masklam.settings
 masklam
 distractor_data.cli
 distractor_data.commands
