@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,8 @@ def _set_quiet(quiet: bool) -> None:
     from distractor_data import terminal
 
     terminal.set_quiet(quiet)
+    if quiet:  # the bars of others
+        os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
 
 
 Version = Annotated[

@@ -337,6 +337,32 @@ def print_findings(findings: Iterable[Finding], as_json: bool) -> list[Finding]:
     return found
 
 
+def print_model(model: Any, as_json: bool) -> None:
+    """What `masklam.info` says of a model, a line for each thing."""
+    if as_json:
+        print_json(model)
+        return
+    size = "none yet" if model.bytes is None else f"{model.bytes / 1e6:,.1f} MB"
+    stages = ", ".join(f"{stage} {step:,} steps" for stage, step in model.stages.items())
+    for what, told in (
+        ("method", model.method),
+        ("environment", model.env),
+        ("trained on", model.dataset),
+        ("stages", stages),
+        ("parts", ", ".join(model.parts)),
+        ("weights", size),
+        *model.measures,
+        ("made by", model.command),
+    ):
+        if told not in (None, ""):
+            _say(plain(f"{what}: {f'{told:.3f}' if isinstance(told, float) else told}"))
+
+
+def print_text(text: str) -> None:
+    """Lines as they are."""
+    _say(*text.split("\n"))
+
+
 def _number(value: float | None, form: str) -> str:
     """A number, or a dash where there is none."""
     return "–" if value is None else format(value, form)

@@ -10,20 +10,16 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from distractor_data import sources
+from distractor_data.application import Application
 from distractor_data.errors import run_cli
-from distractor_data.options import DryRun, Private, Revision, Tag, TokenFile, token_of
+from distractor_data.options import DryRun, Json, Private, Quiet, Revision, Tag, TokenFile, Version, token_of
 from masklam.settings import Settings
 
-app = typer.Typer(
-    help="Train, probe and publish latent action models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = Application()
 
 
 @app.callback()
-def _app() -> None:
+def _app(version: Version = False) -> None:
     """Train, probe and publish latent action models."""
 
 
@@ -48,18 +44,19 @@ def _signature() -> inspect.Signature:
             )
             for name, (kind, default, help) in {**settings, **places}.items()
         ]
+        + [inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)]
     )
 
 
 def _option(name: str, kind: Any, help: str) -> Any:
     flag = [f"--{name.replace('_', '-')}"] if kind is bool else []
-    return Annotated[kind, typer.Option(*flag, help=help)]
+    return Annotated[kind, typer.Option(*flag, help=f"{help}.")]
 
 
 def train(**options: Any) -> None:
     """Train a method's stages, one after the other, and measure what it learnt."""
     read = {one.name: one.metadata["read"] for one in fields(Settings) if one.metadata["read"]}
-    out, device, cache = (options.pop(name) for name in ("out", "device", "cache"))
+    out, device, cache, quiet = (options.pop(name) for name in ("out", "device", "cache", "quiet"))
     if sources.is_foreign(options["dataset"]):
         options["env"] = Path(options["dataset"]).resolve().name  # it has no environments of ours
     settings = Settings(**{name: read[name](value) if name in read else value for name, value in options.items()})
@@ -70,29 +67,32 @@ def train(**options: Any) -> None:
 
     folder = out or f"runs/{settings.method}-{settings.env}-{settings.seed}"
     results = trainer.train(settings, folder, device, cache)
-    PartialState().print(f"{folder}\n{measures.lines(results)}")  # one of all processes
+    if not quiet:
+        PartialState().print(f"{folder}\n{measures.lines(results)}")  # one of all processes
 
 
 train.__signature__ = _signature()  # type: ignore[attr-defined]
-app.command()(train)
+app.command(epilog="Example: masklam train --env walker-run --method masklam --seed 0")(train)
 
 
-@app.command()
+@app.command(epilog="Example: masklam probe mine.py:encode data/distracting-dcs-masked --images float")
 def probe(
-    target: Annotated[str, typer.Argument(help="FILE.py:function, your own, (now, later) → latents")],
-    dataset: Annotated[str, typer.Argument(help="Folder or Hub repository of the dataset")],
-    env: Annotated[str, typer.Option(help="Environment, such as walker-run")] = "walker-run",
-    split: Annotated[str, typer.Option(help="Whose episodes fit the probes: train or test")] = "train",
-    images: Annotated[str, typer.Option(help="uint8 (B, H, W, 3), or float (B, 3, H, W) in -1 … 1")] = "uint8",
-    image_column: Annotated[str, typer.Option(help="Column of the images")] = "observation.image",
-    mask_column: Annotated[str, typer.Option(help="Column of the masks; default: the image column's")] = "",
-    held_out: Annotated[float, typer.Option(help="Share of the episodes that only reports see")] = 0.1,
-    transitions: Annotated[int, typer.Option(help="To fit, and to report on, at most")] = 20_000,
-    seed: Annotated[int, typer.Option(help="Of the nonlinear probe and the shuffled pairs")] = 0,
-    cache: Annotated[str | None, typer.Option(help="Folder of decoded frames; default: ~/.cache/dmask")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file of the results")] = None,
+    target: Annotated[str, typer.Argument(help="FILE.py:function, your own, (now, later) → latents.")],
+    dataset: Annotated[str, typer.Argument(help="Folder or Hub repository of the dataset.")],
+    env: Annotated[str, typer.Option(help="Environment, such as walker-run.")] = "walker-run",
+    split: Annotated[str, typer.Option(help="Whose episodes fit the probes: train or test.")] = "train",
+    images: Annotated[str, typer.Option(help="uint8 (B, H, W, 3), or float (B, 3, H, W) in -1 … 1.")] = "uint8",
+    image_column: Annotated[str, typer.Option(help="Column of the images.")] = "observation.image",
+    mask_column: Annotated[str, typer.Option(help="Column of the masks; default: the image column's.")] = "",
+    held_out: Annotated[float, typer.Option(help="Share of the episodes that only reports see.")] = 0.1,
+    transitions: Annotated[int, typer.Option(help="To fit, and to report on, at most.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of the nonlinear probe and the shuffled pairs.")] = 0,
+    cache: Annotated[str | None, typer.Option(help="Folder of decoded frames; default: ~/.cache/dmask.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file of the results.")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Probe anyone's latent actions or features as a run's are: NMSE, controls, constant dimensions."""
+    from distractor_data import terminal
     from distractor_data.dataset import storage
     from masklam import external, measures
 
@@ -100,20 +100,21 @@ def probe(
     results = external.probe(target, dataset, *options)
     if out is not None:
         storage.write_json(out, results)
-    typer.echo(measures.lines(results))
+    terminal.print_text(measures.lines(results))
 
 
-@app.command()
+@app.command(epilog="Example: masklam push runs/masklam-walker-run-0 org/masklam-walker-run")
 def push(
-    run: Annotated[Path, typer.Argument(help="Folder of the run")],
-    name: Annotated[str | None, typer.Argument(help="ORG/NAME; without it <you>/<method>-<env>")] = None,
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    name: Annotated[str | None, typer.Argument(help="ORG/NAME; without it <you>/<method>-<env>.")] = None,
     private: Private = False,
     revision: Revision = None,
     tag: Tag = None,
-    message: Annotated[str, typer.Option(help="What the commit says")] = "Upload model",
-    dataset: Annotated[str | None, typer.Option(help="ORG/NAME of the data on the Hub; default: as trained")] = None,
+    message: Annotated[str, typer.Option(help="What the commit says.")] = "Upload model",
+    dataset: Annotated[str | None, typer.Option(help="ORG/NAME of the data on the Hub; default: as trained.")] = None,
     token_file: TokenFile = None,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
 ) -> None:
     """Publish a trained model on the Hugging Face Hub, with a card of what was measured."""
     from distractor_data import terminal
@@ -133,16 +134,30 @@ def push(
     terminal.print_push(pushed, dry_run, 'Model.from_pretrained("{}")')
 
 
-@app.command()
+@app.command(epilog="Example: masklam study scripts/studies/cpu.toml --jobs 2")
 def study(
-    file: Annotated[str, typer.Argument(help="A study's TOML file; scripts/studies holds two")],
-    jobs: Annotated[int, typer.Option(help="Runs at a time")] = 1,
-    out: Annotated[str | None, typer.Option(help="Folder of the results; default: results/ beside FILE")] = None,
+    file: Annotated[str, typer.Argument(help="A study's TOML file; scripts/studies holds two.")],
+    jobs: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
+    out: Annotated[str | None, typer.Option(help="Folder of the results; default: results/ beside FILE.")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Run a grid of trainings, with the datasets they need; write one table and plots."""
+    from distractor_data import terminal
     from masklam.study import study as run
 
-    typer.echo(run(file, jobs, out))
+    terminal.print_text(run(file, jobs, out))
+
+
+@app.command(epilog="Example: masklam info runs/masklam-walker-run-0")
+def info(
+    source: Annotated[str, typer.Argument(help="Folder of a run, or ORG/NAME[@REVISION] of a model on the Hub.")],
+    json: Json = False,
+) -> None:
+    """Say what a model is: its method, its data, how far it got, what was measured, what makes it."""
+    from distractor_data import terminal
+    from masklam.info import describe
+
+    terminal.print_model(describe(source), json)
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from distractor_data import schema, sources, untrusted
 from distractor_data.dataset import cache as store
@@ -23,6 +22,7 @@ from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption
 from distractor_data.masks.corrupt import corrupt as degrade
 from masklam import decoded
+from masklam.bar import bar
 
 _FORMAT = "2"  # of the cached arrays; part of their key
 
@@ -211,13 +211,13 @@ def _decode_into(
     wanted = [*columns, schema.ACTION]
     arrays = {name: decoded.reserve(folder / f"{name}.npy", rows, *_shape(name, layout)) for name in wanted}
     start = 0
-    with tqdm(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < _CHUNK) as bar:
+    with bar(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < _CHUNK) as shown:
         for file, records in shards:
             for chunk in untrusted.frames(file, layout, records, wanted):
                 for name in wanted:
                     arrays[name][start : start + len(chunk)] = _values(chunk[name], name)
                 start += len(chunk)
-                bar.update(len(chunk))
+                shown.update(len(chunk))
     for name in columns:
         if name in schema.MASK_COLUMNS and not arrays[name].any():
             raise DmaskError(f"{name} is empty on every frame; mask the dataset again with `dmask mask`")

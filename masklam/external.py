@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from distractor_data import schema, sources
 from distractor_data.errors import DmaskError, NoSplitError, nearest
 from masklam import data, probes
+from masklam.bar import bar
 from masklam.data import Frames
 from masklam.job import split_episodes
 from masklam.probes import Place
@@ -99,7 +99,7 @@ def latents(function: Callable[[Tensor, Tensor], Any], name: str, images: str) -
     def call(frames: Frames, t: Tensor, later: Tensor) -> Tensor:
         found = []
         batches = list(zip(t.split(BATCH), later.split(BATCH), strict=True))
-        for i, j in tqdm(batches, "latents", unit="batch", leave=False):
+        for i, j in bar(batches, "latents", unit="batch", leave=False):
             z = torch.as_tensor(function(observations(frames, i), observations(frames, j)))
             if z.ndim < 2 or len(z) != len(i):
                 raise DmaskError(f"{name} gave {tuple(z.shape)} for {len(i)} pairs; it must give latents (B, …)")

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from distractor_data.device import uses_bf16
 from distractor_data.errors import DmaskError
+from masklam.bar import bar
 from masklam.objectives import Consistency
 from masklam.run import Run
 from masklam.settings import Settings
@@ -70,7 +70,7 @@ class Trainer:
         losses: list[Tensor] = []
         began = time.perf_counter()
         quiet = not self.main or "TQDM_DISABLE" in os.environ
-        for step in tqdm(range(start, steps), stage, steps, initial=start, unit="step", disable=quiet):
+        for step in bar(range(start, steps), stage, steps, initial=start, unit="step", disable=quiet):
             for group in optimizer.param_groups:
                 group["lr"] = lr * schedule(settings.schedule, step, warmup, steps)
             loss = parallel(batch(step))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from distractor_data.dataset import cache, foreign
 from distractor_data.dataset.foreign import Clip, Group, Source
 from distractor_data.errors import DmaskError, NoSplitError
 from distractor_data.untrusted import cells
 from masklam import decoded
+from masklam.bar import bar
 from masklam.data import Frames
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _actions(source: Source, groups: list[Group], column: str) -> np.ndarray:
 def _decode(folder: Path, source: Source, clips: list[tuple[Group, Clip]], columns: Sequence[str], side: int) -> None:
     """Decode and resize every frame of the first of `columns`, images, and of the second, masks, into `folder`."""
     rows = sum(clip.length for _, clip in clips)
-    with tqdm(total=rows * len(columns), desc="decode", unit="frame", unit_scale=True, disable=rows < 4096) as bar:
+    with bar(total=rows * len(columns), desc="decode", unit="frame", unit_scale=True, disable=rows < 4096) as shown:
         for name, mask in zip(columns, (False, True), strict=False):
             array = decoded.reserve(
                 folder / f"{name}.npy", rows, np.uint8, _packed(side) if mask else (side, side, 3)
@@ -87,7 +87,7 @@ def _decode(folder: Path, source: Source, clips: list[tuple[Group, Clip]], colum
             for row, frame in enumerate(frame for place in clips for frame in source.frames(*place, name)):
                 square = _square(frame, side)
                 array[row] = np.packbits(square[..., 0] > 127) if mask else square
-                bar.update()
+                shown.update()
             if mask and not array.any():
                 raise DmaskError(f"{name} is empty on every frame; mask the dataset again with `dmask mask`")
             del array  # unmaps, which writes what is still in memory

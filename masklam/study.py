@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from masklam import plots, results
+from masklam.bar import bar
 from masklam.plan import Planned, Study, read
 from masklam.run import Run
 
@@ -62,7 +62,7 @@ def train_all(runs: list[Planned], jobs: int) -> list[str]:
     """Train what isn't trained, `jobs` at a time, each in a process with its share of the cores; the failures."""
     missing = [run for run in runs if not Run(run.folder).done(run.settings)]
     if jobs == 1:
-        return [failure for run in tqdm(missing, "runs", disable=not missing) if (failure := _train(run))]
+        return [failure for run in bar(missing, "runs", disable=not missing) if (failure := _train(run))]
     # Read by the processes when they import torch and tqdm.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // jobs, 1)))
     os.environ["TQDM_DISABLE"] = "1"

@@ -20,8 +20,9 @@ import typer
 from rich.console import Console
 
 from distractor_data import cli, progress, terminal
+from masklam import cli as masklam_cli
 
-APPS = {"dmask": cli.app}
+APPS = {"dmask": cli.app, "masklam": masklam_cli.app}
 
 
 def commands(name: str, group: Any) -> Iterator[tuple[str, Any]]:
@@ -50,7 +51,7 @@ def test_the_same_words_name_the_same_options(path: str) -> None:
     others = {"--name", "--dir", "--directory", "--output", "--force", "--num-workers", "--n-workers", "--size"}
     for parameter in COMMANDS[path].params:
         assert not others & set(parameter.opts), f"{path}: {parameter.opts} has another name elsewhere"
-        if path.startswith("dmask") and parameter.help:
+        if parameter.help:
             assert re.search(r"[.?]$", parameter.help), f"{path} {parameter.opts}: {parameter.help}"
 
 

@@ -1,0 +1,29 @@
+"""Bars of tqdm; where no terminal shows them, a line every few seconds."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from distractor_data.progress import EVERY
+
+
+class _Lines:
+    """Standard error, on which each state of a bar is a line of its own."""
+
+    def write(self, text: str) -> None:
+        if line := text.replace("\r", "").strip():
+            sys.stderr.write(f"{line}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def bar(*arguments: Any, **options: Any) -> tqdm:
+    """`tqdm` with its arguments."""
+    if not sys.stderr.isatty():
+        form = "{desc}: {n_fmt}/{total_fmt} {unit}s {rate_fmt}, {remaining} left"
+        options |= {"file": _Lines(), "mininterval": EVERY, "bar_format": form, "leave": True}
+    return tqdm(*arguments, **options)
