@@ -2,9 +2,9 @@
 
     python -m scripts.parity_metaworld --episodes 20
 
-Theirs is `metaworld.evaluation.evaluation` on `Meta-World/MT10` with the experts as its agent: fifty stored goals, an
-episode ends when it is solved. Ours draws every goal from the episode's seed, and goes on. Fisher's exact test
-compares the two; exit code 1 where it tells a task's rates apart at 1 %.
+Theirs is `metaworld.evaluation.evaluation` on MT10 with the experts as its agent: fifty stored goals, an episode ends
+when it is solved. Ours draws every goal from the episode's seed, and goes on. Fisher's exact test compares the two;
+exit code 1 where it tells a task's rates apart at 1 %.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def theirs(tasks: list[str], episodes: int) -> dict[str, float]:
     from metaworld.evaluation import evaluation
 
     made = metaworld.make_mt_envs("MT10", seed=0)
-    _, _, rates, _ = evaluation(Experts(tasks), made, episodes)  # type: ignore[arg-type]
+    _, _, rates, _ = evaluation(Experts(tasks), made, episodes)
     return {f"metaworld-{name.removesuffix('-v3')}": rate for name, rate in rates.items()}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 FEW = 1000  # triangles: a mesh of fewer stays as it is
 # Of meshes of up to so many triangles: from how many pixels on vertices are told apart, and how many triangles stay
 # where a pixel is 4 cm wide; with half of that, four times as many.
-_LEVELS = ((5000, 0.07, 2000), (np.inf, 0.19, 1000))
+_LEVELS = ((5000, 0.1, 1200), (np.inf, 0.25, 700))
 _TURN = 0.03  # metres that a corner may be away for each unit by which its normal is nearer to the triangle's
 Mesh = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # as `_simplified` says
 _AGGRESSIVENESS = 2  # of the simplification; its default, 7, is faster and pulls thin parts apart
