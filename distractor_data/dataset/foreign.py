@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -202,13 +203,15 @@ def _require(root: Path, columns: Sequence[str], cameras: Sequence[str]) -> None
 
 
 def appended(layout: pa.Schema, columns: Mapping[str, str]) -> pa.Schema:
-    """A file's columns with those of masks (image column → mask column) behind them, as `datasets` knows them."""
-    from datasets import Features, Image
+    """A file's columns with those of masks (image column → mask column) behind them.
 
-    features = Features.from_arrow_schema(layout)
-    for name in (*columns, *columns.values()):
-        if name in layout.names or name in columns.values():  # video lies elsewhere
-            features[name] = Image()
+    What its metadata tell `datasets` of the others stays as it is, to the letter: other versions have other words.
+    """
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     fields = [*layout, *(pa.field(mask, image) for mask in columns.values())]
-    return pa.schema(fields, metadata={**(layout.metadata or {}), **features.arrow_schema.metadata})
+    metadata = dict(layout.metadata or {})
+    if b"huggingface" in metadata:
+        said = json.loads(metadata[b"huggingface"])
+        said["info"]["features"] |= {mask: {"_type": "Image"} for mask in columns.values()}
+        metadata[b"huggingface"] = json.dumps(said).encode()
+    return pa.schema(fields, metadata=metadata)

@@ -54,15 +54,17 @@ class _Pending:
             c for c in self.group.clips if any(c.start < stop and c.start + c.length > start for start, stop in spans)
         ]
 
-    def add(self, column: str, row: int, masks: np.ndarray) -> None:
-        """Take the masks (T, H, W) bool of rows `row` on, and write the files that are complete with them."""
-        self.shares[column][row : row + len(masks)] = masks.mean((1, 2))
-        self.sizes[column] = masks.shape[1:]
-        for offset, mask in enumerate(masks):
-            self.blobs[column][row + offset] = encode_mask(mask)
+    def take(self, column: str, row: int, mask: np.ndarray) -> None:
+        """Keep the mask (H, W) bool of a row, encoded."""
+        self.blobs[column][row] = encode_mask(mask)
+        self.shares[column][row] = mask.mean()
+        self.sizes[column] = mask.shape[0], mask.shape[1]
+
+    def write(self, first: int, last: int) -> None:
+        """Write the files with rows from `first` to `last`, both included, all of whose masks are there."""
         for k in list(self.todo):
             rows = range(*self.group.edges[k : k + 2])
-            if rows.start < row + len(masks) and rows.stop > row and self._complete(rows):
+            if rows.start <= last and rows.stop > first and self._complete(rows):
                 _write(self.source.root, self.target, self.group.names[k], self.columns, self._rows(rows))
                 self.todo.remove(k)
 
@@ -83,6 +85,19 @@ class _Pending:
                     frames = copy.frames(self.group, Clip(clip.name, clip.start, clip.length, {}), mask)
                     self.shares[image][rows] = [float((frame[..., 0] > 127).mean()) for frame in frames]
                     self.sizes[image] = frames[0].shape[:2]
+
+
+@dataclass(frozen=True)
+class _Sink:
+    """What a tracker gives the masks of consecutive rows to, as they come."""
+
+    pending: _Pending
+    column: str
+    row: int
+    shape: tuple[int, int, int]
+
+    def __setitem__(self, t: int, mask: np.ndarray) -> None:
+        self.pending.take(self.column, self.row + t, mask)
 
 
 def mask_columns(
@@ -192,15 +207,16 @@ def _mask(pending: list[_Pending], settings: Settings, on_frames: OnFrames) -> N
                     for start, stop, given in prompts.segments(frames, prompt, settings.reprompt, None, name):
                         if start:  # a stream of its own: pieces are read at the same time
                             frames = each.source.frames(each.group, clip, column)
-                        yield Video(
-                            (each, column, clip.start + start), prompts.Part(frames, start, stop), given, name
-                        )
+                        size = frames[start].shape[:2]
+                        sink = _Sink(each, column, clip.start + start, (stop - start, *size))
+                        yield Video(None, prompts.Part(frames, start, stop), given, name, sink)
 
     tracker = tracker_for(settings, pick_device(settings.device.split(",")[0]))
     for track in tracker.track(videos()):
-        each, column, row = track.key
-        each.add(column, row, track.masks)
-        on_frames(len(track.masks), total)
+        sink: _Sink = track.masks
+        frames = sink.shape[0]
+        sink.pending.write(sink.row, sink.row + frames - 1)
+        on_frames(frames, total)
 
 
 def _write(root: Path, target: Path, name: str, columns: Mapping[str, str], masks: dict[str, list[bytes]]) -> None:
