@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distractor_data import envs, policies, rollout, shards
 from distractor_data.dataset import parts
+from distractor_data.engines import Engine
 from distractor_data.envs.backgrounds import open_backgrounds
 from distractor_data.events import Event
 from distractor_data.spec import Spec
@@ -29,9 +30,11 @@ def complete(spec: Spec) -> tuple[Spec, int]:
         env.close()
 
 
-def generate(spec: Spec, root: Path, fps: int, workers: int) -> Iterator[Event]:
+def generate(
+    spec: Spec, root: Path, fps: int, workers: int | None = None, engine: Engine | None = None
+) -> Iterator[Event]:
     """Make what `root`, whose lock is held and whose record is of this spec, lacks; see `shards.fill`."""
-    return shards.fill(root, spec, workers, functools.partial(make_episode, spec, root, fps))
+    return shards.fill(root, spec, workers, functools.partial(make_episode, spec, root, fps), engine)
 
 
 def make_episode(spec: Spec, root: Path, fps: int, episode: int) -> int:
