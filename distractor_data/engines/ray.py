@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -55,11 +56,14 @@ def run_ray(
                     result = ray.get(future)
                     yield running.pop(future), result
         except RayTaskError as error:
+            if isinstance(error.cause, RayError):  # the task could not even be read
+                raise DmaskError(
+                    f"a node of the cluster can't take the work ({_line(error)}); install the same dmask on all"
+                ) from error
             raise error.cause from None
         except RayError as error:
-            what = " ".join(str(error).split())[:200]
             raise DmaskError(
-                f"Ray lost a task {RETRIES + 1} times ({what}); run the same command again {KEPT}"
+                f"Ray lost a task {RETRIES + 1} times ({_line(error)}); run the same command again {KEPT}"
             ) from error
         finally:
             for future in running:
@@ -75,14 +79,28 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     with signals.kept():
         try:
+            _reach(address)  # Ray itself waits for minutes
             ray.init(address=address or "local", **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            what = " ".join(str(error).split())[:200]
-            raise DmaskError(f"no Ray cluster at {address} ({what}); begin one with `ray start --head`") from error
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DmaskError(
+                f"no Ray cluster at {address} ({_line(error)}); begin one with `ray start --head`"
+            ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _line(error: Exception) -> str:
+    """The last line of what Ray says: before it come tracebacks of its own."""
+    return str(error).strip().rpartition("\n")[2][:200]
+
+
+def _reach(address: str | None) -> None:
+    """Raise `OSError` or `ValueError` where nobody listens at HOST:PORT; "auto" and ray://… are Ray's to find."""
+    host, _, port = (address or "").rpartition(":")
+    if host and "//" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _work(folder: str, function: Callable[[Item], Result], item: Item) -> Result:
