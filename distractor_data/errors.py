@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+from distractor_data import signals
+
 _PLACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS} | {
     errno.EISDIR,  # something else lies where a folder or a file belongs
     errno.ENOTDIR,
@@ -20,6 +22,10 @@ _PLACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ER
 
 class DmaskError(Exception):
     """Something the user can mend. The message is one line: what is wrong, then what to do about it."""
+
+
+class PassingError(DmaskError):
+    """A fault of a process, such as a broken OpenGL context, that a new one may not have."""
 
 
 class NoSplitError(DmaskError):
@@ -39,12 +45,20 @@ def plain(text: object) -> str:
 
 
 def run_cli(app: Callable[..., int | None], name: str) -> None:
-    """Run an app and exit with its code; a `DmaskError` or what the system refuses becomes one line and code 2."""
+    """Run an app and exit with its code; a `DmaskError` or what the system refuses becomes one line and code 2.
+
+    So does SIGINT or SIGTERM, with 128 and the signal's number.
+    """
+    code, kind = 2, "error: "
     try:
         try:
-            sys.exit(app(prog_name=name))
+            with signals.raised():
+                sys.exit(app(prog_name=name))
         finally:
             sys.stdout.flush()  # a full disk or a closed pipe is told of here, not when Python ends
+    except signals.Stopped as stopped:
+        code, kind = stopped.code, ""
+        message = f"{stopped}; run the same command again to go on: what was written is whole and kept"
     except DmaskError as error:
         message = str(error)
     except OSError as error:
@@ -56,10 +70,10 @@ def run_cli(app: Callable[..., int | None], name: str) -> None:
             message += "; make room or choose another folder and run the same command again: "
             message += "what was written is whole and kept"
     with contextlib.suppress(OSError):  # nobody listens
-        print(f"{name}: error: {plain(message)}", file=sys.stderr)
+        print(f"{name}: {kind}{plain(message)}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again as it ends
-    sys.exit(2)
+    sys.exit(code)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 from distractor_data import envs, policies, rollout, shards
-from distractor_data.dataset import parts
+from distractor_data.dataset import meta, parts
+from distractor_data.engines import Engine
 from distractor_data.envs.backgrounds import open_backgrounds
+from distractor_data.errors import DmaskError
 from distractor_data.events import Event
 from distractor_data.spec import Spec
 
@@ -29,9 +32,27 @@ def complete(spec: Spec) -> tuple[Spec, int]:
         env.close()
 
 
-def generate(spec: Spec, root: Path, fps: int, workers: int) -> Iterator[Event]:
+def generate(
+    spec: Spec, root: Path, fps: int, workers: int | None = None, engine: Engine | None = None
+) -> Iterator[Event]:
     """Make what `root`, whose lock is held and whose record is of this spec, lacks; see `shards.fill`."""
-    return shards.fill(root, spec, workers, functools.partial(make_episode, spec, root, fps))
+    return shards.fill(root, spec, workers, functools.partial(_make_as_recorded, spec, root, fps), engine)
+
+
+def _make_as_recorded(spec: Spec, root: Path, fps: int, episode: int) -> int:
+    """`make_episode` in a worker that may be on another machine than the one that wrote the record."""
+    _refuse_other_ground(spec, root)
+    return make_episode(spec, root, fps, episode)
+
+
+@functools.cache
+def _refuse_other_ground(spec: Spec, root: Path) -> None:
+    """Raise `DmaskError` where another renderer, or other versions, would give other bytes here."""
+    there, choices = meta.read_record(root)["versions"], "use nodes that have the same"
+    meta.refuse_other_versions(root, there, spec, choices)
+    drawn, now = there.get("renderer", ""), envs.renderer(spec.renderer)
+    if drawn and now not in drawn.split("; "):
+        raise DmaskError(f"{root} is drawn by {drawn}; on {platform.node()} it would be {now}; {choices}")
 
 
 def make_episode(spec: Spec, root: Path, fps: int, episode: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cards.dataset import write_card
 from cards.template import refuse_foreign as refuse_foreign_card
-from distractor_data import engines, schema, shards, untrusted
+from distractor_data import schema, shards, untrusted
 from distractor_data.dataset import cache, folders, layout, meta, parts, storage
 from distractor_data.dataset.formats import laom
 from distractor_data.errors import DmaskError
@@ -66,7 +66,7 @@ def import_file(
         restore_record(root)
         _begin(root, spec, fps)
         work = functools.partial(_import_episode, file, root, fps)
-        for event in shards.fill(root, spec, workers or engines.cores(), work):
+        for event in shards.fill(root, spec, workers, work):
             on_event(event)
             made += event.frames if isinstance(event, Made) and event.anew else 0
     write_card(directory)

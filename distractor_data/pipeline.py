@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from cards.dataset import write_card
 from cards.template import refuse_foreign as refuse_foreign_card
-from distractor_data import engines, resume, schema, untrusted
 from distractor_data import generate as generation
+from distractor_data import resume, schema, untrusted
 from distractor_data.dataset import folders, storage
+from distractor_data.engines import Engine
 from distractor_data.errors import DmaskError
 from distractor_data.events import Made, OnEvent, ignore
 from distractor_data.repair import restore_record
@@ -52,11 +53,13 @@ def generate(
     push: Destination | None = None,
     masks: Settings | None = None,
     on_event: OnEvent = ignore,
+    engine: Engine | None = None,
 ) -> Summary:
     """Write the config and split of a spec into `directory`, going on from what is there.
 
     With `push` each shard goes to the Hub when it is done and its frames are not kept here; what lies there is not
     made again. With `masks` shards get a model's masks while others are made.
+    Episodes are made by processes of this machine, or by `engine`.
     With `overwrite` the new data is written beside the old, and takes its place when it is complete.
     Raises `DmaskError` where the folder or the repository holds another spec, where another renderer drew what is
     there (but for `any_renderer`), or another run is writing to the folder.
@@ -87,7 +90,7 @@ def generate(
         with ExitStack() as feeds:
             feed = [feeds.enter_context(consumer(home, spec, overwrite, on_event)) for consumer in consumers]
             resume.resume(root, spec, fps, masks.model if masks else None, any_renderer)
-            for event in generation.generate(spec, root, fps, workers or engines.cores()):
+            for event in generation.generate(spec, root, fps, workers, engine):
                 for consume in (*feed, on_event):
                     consume(event)
                 made += event.frames if isinstance(event, Made) and event.anew else 0

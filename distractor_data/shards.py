@@ -7,15 +7,18 @@ from pathlib import Path
 
 from distractor_data import engines, schema
 from distractor_data.dataset import meta, parts, storage
+from distractor_data.engines import Engine
 from distractor_data.events import Event, Made, Shard
 from distractor_data.spec import Import, Spec
 
 
-def fill(root: Path, spec: Spec | Import, workers: int, work: Callable[[int], int]) -> Iterator[Event]:
+def fill(
+    root: Path, spec: Spec | Import, workers: int | None, work: Callable[[int], int], engine: Engine | None = None
+) -> Iterator[Event]:
     """Make what `root`, whose lock is held and whose record is of this spec, lacks; tells of what is there, too.
 
-    `work` stores one episode as a part, in a worker, and returns its number of frames. A shard's event comes when
-    all files of the folder say that it is there.
+    `work` stores one episode as a part, in a worker of `engine`, processes of this machine if none is given, and
+    returns its number of frames. A shard's event comes when all files of the folder say that it is there.
     """
     wanted = storage.wanted_shards(spec)
     done, index = 0, 0
@@ -44,7 +47,7 @@ def fill(root: Path, spec: Spec | Import, workers: int, work: Callable[[int], in
             done += 1
 
     yield from assembled()
-    for episode, length in engines.run_local(work, missing, min(workers, max(1, len(missing)))):
+    for episode, length in (engine or engines.run_local)(work, missing, workers):
         yield Made(episode, length, anew=True)
         yield from assembled()
     meta.refresh(root)

@@ -46,6 +46,7 @@ distractor_data.dataset
 distractor_data.untrusted
 distractor_data.events  distractor_data.episode  distractor_data.spec  distractor_data.schema  distractor_data.device
 distractor_data.errors
+distractor_data.signals
 distractor_data
 """
 FLOOR = {room: floor for floor, line in enumerate(ROOMS.split("\n")) for room in line.split()}

@@ -43,6 +43,13 @@ class Camera(StrEnum):
     topview = "topview"
 
 
+class EngineName(StrEnum):
+    """Where episodes are made."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Renderer(StrEnum):
     """What draws the pictures."""
 
@@ -77,6 +84,13 @@ def generate(
     steps: Annotated[int, typer.Option(help="Frames an episode has.")] = 1000,
     seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
     workers: Workers = 0,
+    engine: Annotated[EngineName, typer.Option(help="Processes of this machine, or the nodes of a Ray cluster.")] = (
+        EngineName.local
+    ),
+    address: Annotated[
+        str | None,
+        typer.Option(help="With --engine ray: the cluster's head, or auto.", show_default="one begun here"),
+    ] = None,
     first: Annotated[int, typer.Option(help="Which of all episodes is the first, where this is a part of them.")] = 0,
     shard: Annotated[
         str, typer.Option(help="I/N: only the part I, from 0, of N that `dmask merge` puts together.")
@@ -116,7 +130,7 @@ def generate(
 
     Interrupted, the same command goes on where it stopped.
     """
-    from distractor_data import envs, terminal
+    from distractor_data import engines, envs, terminal
     from distractor_data.generate import complete
     from distractor_data.masks.annotate import Settings, report
     from distractor_data.pipeline import generate as run
@@ -154,10 +168,13 @@ def generate(
     destination = Destination(push, license) if push else None
     for spec in specs[1:] and specs:
         complete(spec)  # what is wrong with one is said before any of them is made
+    runner = engines.engine(engine.value, address)
     summaries = []
     for spec in specs:
         with terminal.generation_progress(spec.env, spec.episodes) as on_event:
-            summary = run(spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event)
+            summary = run(
+                spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event, runner
+            )
         summaries.append({"env": spec.env, "split": spec.split, **asdict(summary)})
         if not json:
             terminal.print_summary(summary, spec, push or out)

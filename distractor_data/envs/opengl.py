@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from distractor_data.errors import DmaskError
+from distractor_data.errors import DmaskError, PassingError
 
 INSTALL = "`apt-get install libegl1 libgl1-mesa-dri`, or set MUJOCO_GL=osmesa where OSMesa is installed"
 # Where these point, EGL looks for drivers instead of where the machine has them.
@@ -108,8 +108,8 @@ def drawing() -> Iterator[None]:
         raise _failure(error) from error
 
 
-def _failure(error: Exception) -> DmaskError:
-    return DmaskError(
+def _failure(error: Exception) -> PassingError:
+    return PassingError(
         f"the OpenGL driver failed ({_one_line(error)}); run the same command again (what was written is kept), with "
         "fewer --workers where memory is short"
     )
