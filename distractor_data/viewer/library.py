@@ -28,7 +28,7 @@ _SHOWN = (
     schema.IOU,
     schema.BOUNDARY_F,
     schema.LOST_FRAMES,
-    "success",
+    schema.SUCCEEDED,
 )
 
 

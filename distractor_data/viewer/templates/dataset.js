@@ -166,4 +166,8 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "p") neighbour(-1);
 });
 addEventListener("hashchange", follow);
-follow();
+if (data.served || document.readyState !== "loading") follow();
+else {
+  showSplit((parsed(location.hash) ?? { part: data.splits[0] }).part);
+  addEventListener("DOMContentLoaded", follow); // when the frames, which come last in a file, are there
+}
