@@ -105,9 +105,9 @@ class Split:
         return max(10, storage.ROW_GROUP // math.ceil(pixels / CHUNK_PIXELS))
 
     def length(self, number: int) -> int:
-        """Frames of an episode. Raises `DmaskError` where there is none of that number."""
+        """Frames of an episode. Raises `LookupError` where there is none of that number."""
         if number not in self.places:
-            raise DmaskError(f"there is no episode {number}")
+            raise LookupError(f"there is no episode {number}")
         return self.episodes.records[self.places[number]][schema.LENGTH]
 
     def chunks(self, number: int) -> int:
@@ -144,10 +144,10 @@ class Split:
     def frames(self, number: int, chunk: int) -> bytes:
         """The pictures of a chunk of an episode as they lie in the dataset, `page.pack`ed.
 
-        Raises `DmaskError` where there is no such chunk, or a picture is by its header another than it should be.
+        Raises `LookupError` where there is no such chunk, and `DmaskError` where the file is damaged.
         """
         if not 0 <= chunk < self.chunks(number):
-            raise DmaskError(f"episode {number} has no frames {chunk * self.chunk} and on")
+            raise LookupError(f"episode {number} has no frames {chunk * self.chunk} and on")
         rows = self.episodes.rows(self.places[number], self.images, chunk * self.chunk, self.chunk)
         return pack({name: rows[name].combine_chunks().field("bytes").to_pylist() for name in self.images})
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from distractor_data.errors import DmaskError
 from distractor_data.viewer.library import Library, Split
@@ -80,16 +80,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer the page's own browser; others are refused, whatever name they gave this machine."""
-        host = urlsplit(f"//{self.headers.get('Host', '')}")
-        if host.hostname not in _OURS or self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        host = self.headers.get("Host", "").partition(":")[0].lower()
+        if host not in _OURS or self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             self._send(HTTPStatus.FORBIDDEN, ("text/plain", b"for a browser on this machine only"))
             return
-        asked = urlsplit(self.path)
-        if asked.path not in _ROUTES:
+        path, _, query = self.path.partition("?")
+        if path not in _ROUTES:
             self._send(HTTPStatus.NOT_FOUND, ("text/plain", b"there is no such page"))
             return
         try:
-            self._send(HTTPStatus.OK, _ROUTES[asked.path](self.server, asked.query))
+            self._send(HTTPStatus.OK, _ROUTES[path](self.server, query))
         except (LookupError, ValueError):
             self._send(HTTPStatus.NOT_FOUND, ("text/plain", b"there is no such episode"))
         except DmaskError as error:
@@ -101,7 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**_HEADERS, "Content-Type": kind, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        with contextlib.suppress(ConnectionError):  # the page went on to another frame, or away
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: whoever looks on sees the page."""

@@ -17,6 +17,7 @@ const split = find("#split");
 const where = find("#where");
 const names = data.splits.map((one) => `${one.config}/${one.split}`);
 let state = { part: null, episode: null };
+let timer = 0;
 let table = null;
 let plots = [];
 let histograms = [];
@@ -41,8 +42,8 @@ const player = new Player((t, playing) => {
   if (playing || !state.part) return;
   const hash = address(state.part, state.episode, t);
   where.textContent = hash.slice(1);
-  clearTimeout(state.timer);
-  state.timer = setTimeout(() => history.replaceState(null, "", hash), 150); // browsers count such calls
+  clearTimeout(timer);
+  timer = setTimeout(() => history.replaceState(null, "", hash), 150); // browsers count such calls
 });
 
 function showSplit(part) {
@@ -63,12 +64,14 @@ function showSplit(part) {
   table = new SortedTable(find("#episodes"), columns, part.rows, { current: (row) => row.episode === state.episode });
   const area = find("#histograms");
   area.replaceChildren();
+  const varies = (key) => new Set(part.rows.map((row) => row[key])).size > 1;
   histograms = held
-    .filter(({ key, text }) => !text && key !== "episode" && key !== "success")
-    .map(({ key, title, help, format }) => {
+    .filter(({ key, text }) => !text && key !== "episode" && key !== "success" && varies(key))
+    .map(({ key, title, format }) => {
       const values = part.rows.map((row) => row[key]);
-      return { key, drawn: new Histogram(area, { title, help, values, format }) };
+      return { key, drawn: new Histogram(area, { title, values, format }) };
     });
+  find("#distribution").hidden = !histograms.length;
 }
 
 async function answer(kind, part, episode, chunk = 0) {
@@ -122,13 +125,14 @@ function showEpisode(part, episode, t) {
   }
   const found = source(part, episode);
   if (!found) {
-    player.empty(`This file holds the frames of ${data.held} of ${data.episodes} episodes; ${data.advice} shows all.`);
+    const held = `This file holds the frames of ${part.held.length} of ${part.rows.length} episodes`;
+    player.empty(`${held}; ${data.advice} shows all.`);
     return;
   }
   const views = [{ image: "observation.image", mask: "observation.mask", label: "Frame" }];
   if (part.columns.includes("observation.image_clean")) {
     const mask = part.columns.includes("observation.mask_clean") ? "observation.mask_clean" : null;
-    views.push({ image: "observation.image_clean", mask, label: "Clean, from the undistracted camera" });
+    views.push({ image: "observation.image_clean", mask, label: "Clean frame" });
   }
   const masks = { "observation.mask": part.masks };
   if (part.columns.includes("observation.mask_sim")) masks["observation.mask_sim"] = "simulator";
@@ -144,8 +148,8 @@ function showEpisode(part, episode, t) {
   );
 }
 
-function follow() {
-  const found = parsed(location.hash) ?? { part: data.splits[0], episode: data.splits[0].open, t: 0 };
+function follow(hash) {
+  const found = parsed(hash) ?? { part: data.splits[0], episode: data.splits[0].open, t: 0 };
   showEpisode(found.part, found.episode, found.t);
 }
 
@@ -165,9 +169,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "n") neighbour(1);
   if (event.key === "p") neighbour(-1);
 });
-addEventListener("hashchange", follow);
-if (data.served || document.readyState !== "loading") follow();
+addEventListener("hashchange", (event) => follow(new URL(event.newURL).hash));
+if (data.served) follow(location.hash);
 else {
   showSplit((parsed(location.hash) ?? { part: data.splits[0] }).part);
-  addEventListener("DOMContentLoaded", follow); // when the frames, which come last in a file, are there
+  addEventListener("DOMContentLoaded", () => follow(location.hash)); // when the frames, which come last in a file, are there
 }

@@ -120,9 +120,9 @@ class SortedTable {
     this.more();
   }
 
-  more(least = 0) {
+  more(to = 0) {
     const from = this.body.childElementCount;
-    const to = Math.max(from + ROWS_AT_ONCE, least);
+    to = Math.max(to, from + ROWS_AT_ONCE);
     this.body.append(...this.rows.slice(from, to).map(({ row }) => this.line(row)));
   }
 
@@ -138,7 +138,7 @@ class SortedTable {
 
   mark() {
     const at = this.rows.findIndex(({ row }) => this.current(row));
-    if (at >= this.body.childElementCount) this.more(at + 1 - this.body.childElementCount + 20);
+    if (at >= this.body.childElementCount) this.more(at + 20);
     for (const [i, node] of [...this.body.children].entries()) {
       if (i === at) node.setAttribute("aria-current", "true");
       else node.removeAttribute("aria-current");

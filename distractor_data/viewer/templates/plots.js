@@ -27,7 +27,8 @@ class Plot {
     this.legend = make("div", { class: "legend" });
     this.values = lines.map((line, i) => {
       const value = make("span", {});
-      this.legend.append(make("span", {}, make("i", { class: this.colour(line, i) }), line.name, value));
+      const named = lines.length > 1 ? [make("i", { class: this.colour(line, i) }), line.name] : [];
+      this.legend.append(make("span", {}, ...named, value));
       return value;
     });
     const svg = this.draw(title, seek);
@@ -106,8 +107,9 @@ class Plot {
 }
 
 class Histogram {
-  constructor(container, { title, values, format = shown, bins = 24 }) {
+  constructor(container, { title, values, format = shown }) {
     const found = values.filter((value) => value !== null && value !== undefined);
+    const bins = Math.min(30, Math.max(8, Math.ceil(2 * Math.sqrt(found.length))));
     this.range = extent(found);
     this.bins = bins;
     const counts = new Array(bins).fill(0);
