@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: demo test test-slow check format setup gl lock clean
+.PHONY: demo test test-slow check format setup gl browser lock clean
 
 demo: setup gl
 	$(BIN)/python scripts/demo.py
@@ -43,6 +43,11 @@ gl: setup
 	    sudo apt-get update -qq && sudo apt-get install -y -qq libegl1 libgl1-mesa-dri >/dev/null; \
 	  fi; \
 	  $(BIN)/dmask envs >/dev/null; }
+
+# What the tests of the pages need: a Chromium, and axe-core from npm. Without them those tests are skipped.
+browser:
+	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; }
+	@[ -f node_modules/axe-core/axe.min.js ] || npm install --silent --no-save --no-package-lock axe-core@4.14.1
 
 # Exact versions of all that pyproject.toml asks for, free of what belongs to one machine (CPU or CUDA builds).
 lock:

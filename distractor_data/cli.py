@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distractor_data.application import Application
-from distractor_data.commands import edits, exchange, experts, generation, hub, look, masks, upkeep
+from distractor_data.commands import edits, exchange, experts, generation, hub, look, masks, upkeep, viewing
 from distractor_data.errors import run_cli
 from distractor_data.options import Version
 
@@ -15,7 +15,7 @@ def _app(version: Version = False) -> None:
     """Masked video of agents in front of distractors: generate it, mask it, publish it."""
 
 
-for group in (generation, exchange, masks, upkeep, edits, look, hub, experts):
+for group in (generation, exchange, masks, upkeep, edits, look, viewing, hub, experts):
     app.add_typer(group.app)
 
 

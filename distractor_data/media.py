@@ -1,7 +1,8 @@
-"""Pictures for people: a contact sheet of frames, masks and overlays."""
+"""Pictures for people: a contact sheet of frames, masks and overlays; video."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,28 @@ def contact_sheet(images: np.ndarray, masks: np.ndarray, path: str | Path, colum
     with storage.atomic_write(path) as temporary:
         Image.fromarray(sheet).save(temporary, format="PNG")
     return path
+
+
+def write_video(frames: Iterable[np.ndarray], size: tuple[int, int], fps: int, path: Path) -> None:
+    """Write an MP4 (H.264) of frames (H, W, 3) uint8, all of one size (H, W). An odd side loses its last pixels."""
+    import av
+
+    height, width = (side - side % 2 or 2 for side in size)  # the codec wants even sides
+    with storage.atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            picture = np.ascontiguousarray(frame[:height, :width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_gif(frames: Iterable[np.ndarray], fps: float, path: Path) -> None:
+    """Write an endless GIF of frames (H, W, 3) uint8, each in the 256 colours that fit it best."""
+    from PIL import Image
+
+    pictures = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    with storage.atomic_write(path) as temporary:
+        pictures[0].save(
+            temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=1000 / fps, loop=0
+        )

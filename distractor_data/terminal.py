@@ -220,6 +220,11 @@ def print_paths(paths: list[Path]) -> None:
     _say(*map(str, paths))
 
 
+def print_serving(url: str) -> None:
+    """Where a page is served, and how that ends."""
+    _say(f"{url}  (Ctrl-C ends it)")
+
+
 def _frame_bar(
     progress: Progress, name: str, visible: bool = True, unit: str = "frames"
 ) -> Callable[[int, int], None]:

@@ -50,6 +50,9 @@ TABLE: dict[str, Mini | Left] = {
     ),
     "dmask generate --env cheetah --episodes 20 --backgrounds DAVIS/JPEGImages/480p --policy random --clean "
     "--split test": Mini(f"--episodes 1 {SMALL}"),
+    "dmask view data/distracting-dcs-masked --out page.html": Mini(),
+    "dmask view data/distracting-dcs-masked --serve": Left("serves until Ctrl-C; tests/test_view.py looks at it"),
+    "dmask preview data/distracting-dcs-masked --env walker --out walker.mp4": Mini(),
     "dmask import walker-run.hdf5 data/laom": Mini("--workers 1"),
     "dmask mask data/laom --prompt motion": Mini(MODEL),
     "dmask export data/distracting-dcs-masked --format laom --out exported": Mini(),

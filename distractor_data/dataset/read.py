@@ -29,9 +29,11 @@ class Episodes(Sequence[Episode]):
             raise DmaskError(f"{root} has no masks yet; {how_to_mask(root)}")
         self.shards = shard_records(root, frames=shard_file is None)
         self.records: list[dict[str, Any]] = [
-            {key: value for key, value in row.items() if not key.startswith("stats/")}
+            row
             for table in self.shards
-            for row in table.to_pylist()
+            for row in table.select(
+                [name for name in table.column_names if not name.startswith("stats/")]
+            ).to_pylist()
         ]
 
     def __len__(self) -> int:
@@ -44,24 +46,32 @@ class Episodes(Sequence[Episode]):
     def __getitem__(self, index: int | slice) -> Episode | list[Episode]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self._read(self.records[index])
+        return self._read(range(len(self))[index])
 
     def __iter__(self) -> Iterator[Episode]:
         return (self[index] for index in range(len(self)))
 
-    def _read(self, record: dict[str, Any]) -> Episode:
+    def rows(
+        self, place: int, columns: Sequence[str] | None = None, first: int = 0, count: int | None = None
+    ) -> pa.Table:
+        """Frames `first` … `first + count - 1` of the episode at a place, as they are stored; all by default."""
+        record = self.records[place]
         shard = record[schema.CHUNK] * schema.CHUNK_SIZE + record[schema.FILE]
         path, table = self.shard_file(shard), self.shards[shard]
         cache.verified(path, schema.data_file(shard), self.sums)
         start = record[schema.FROM_INDEX] - table[schema.FROM_INDEX][0].as_py()
-        rows = untrusted.frames_table(path, self.layout, table, start=start, stop=start + record[schema.LENGTH])
+        last = record[schema.LENGTH] if count is None else min(first + count, record[schema.LENGTH])
+        return untrusted.frames_table(path, self.layout, table, columns, start + first, start + last)
+
+    def _read(self, place: int) -> Episode:
+        record, rows = self.records[place], self.rows(place)
         info = {key: value for key, value in record.items() if "/" not in key and not key.startswith("dataset_")}
         masks = {
             name: storage.decode_images(rows[name]) > 127 if name in rows.column_names else None
             for name in schema.MASK_COLUMNS
         }
         if masks[schema.MASK] is None:
-            raise DmaskError(f"{path} has no column {schema.MASK}; pull or generate it again")
+            raise DmaskError(f"{self.root} has no column {schema.MASK}; pull or generate it again")
         return Episode(
             image=storage.decode_images(rows[schema.IMAGE]),
             mask=masks[schema.MASK],
@@ -70,8 +80,8 @@ class Episodes(Sequence[Episode]):
             image_clean=(
                 storage.decode_images(rows[schema.IMAGE_CLEAN]) if schema.IMAGE_CLEAN in rows.column_names else None
             ),
-            state=_vectors(rows[schema.STATE]),
-            action=_vectors(rows[schema.ACTION]),
+            state=vectors(rows[schema.STATE]),
+            action=vectors(rows[schema.ACTION]),
             reward=rows[schema.REWARD].to_numpy() if schema.REWARD in rows.column_names else None,
             done=rows[schema.DONE].to_numpy(),
             success=rows[schema.SUCCESS].to_numpy() if schema.SUCCESS in rows.column_names else None,
@@ -152,7 +162,7 @@ def default_config(names: list[str]) -> str:
     return "walker-run" if "walker-run" in names else names[0]
 
 
-def _vectors(column: pa.ChunkedArray) -> np.ndarray:
+def vectors(column: pa.ChunkedArray) -> np.ndarray:
     """A fixed-size list column as (N, size) float32."""
     array = column.combine_chunks()
     return array.flatten().to_numpy().reshape(len(array), -1)

@@ -25,7 +25,7 @@ from distractor_data.masks import prompts, quality
 from distractor_data.masks.annotate import OnFrames, Settings, tracker_for
 from distractor_data.masks.flags import Seen
 from distractor_data.masks.prompts import Prompt
-from distractor_data.media import overlay
+from distractor_data.media import overlay, write_video
 
 MASKS, OVERLAY, FLAGS = "masks", "overlay.mp4", "flags.json"
 BACK_STRIDE = 4  # of the frames on which the way back is tracked: one in so many
@@ -209,19 +209,9 @@ class _Work:
 
     def write_overlay(self, path: Path) -> None:
         """An MP4 of the frames, each with its mask."""
-        import av
-
-        height, width = (side - side % 2 or 2 for side in self.size)  # the codec wants even sides
-        fps = max(1, round(self.source.fps))
-        with storage.atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for t, frame in enumerate(self.source.read(0, len(self.source) - 1)):
-                picture = overlay(_fitted(frame, self.size)[None], self.mask(t)[None])[0][:height, :width]
-                container.mux(
-                    stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"))
-                )
-            container.mux(stream.encode())
+        frames = self.source.read(0, len(self.source) - 1)
+        pictures = (overlay(_fitted(frame, self.size)[None], self.mask(t)[None])[0] for t, frame in enumerate(frames))
+        write_video(pictures, self.size, max(1, round(self.source.fps)), path)
 
 
 class _Sink:
