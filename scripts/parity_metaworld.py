@@ -43,7 +43,7 @@ def theirs(tasks: list[str], episodes: int) -> dict[str, float]:
     from metaworld.evaluation import evaluation
 
     made = metaworld.make_mt_envs("MT10", seed=0)
-    _, _, rates, _ = evaluation(Experts(tasks), made, episodes)
+    _, _, rates, _ = evaluation(Experts(tasks), made, episodes)  # type: ignore[arg-type]
     return {f"metaworld-{name.removesuffix('-v3')}": rate for name, rate in rates.items()}
 
 
