@@ -3,8 +3,8 @@
     python -m scripts.bench_metaworld --backgrounds DIR
 
 DIR has `train` and `val` folders of videos. Ours is all of it: physics, image, mask, encoding, Parquet, metadata, in
-one worker, with start-up. Gymnasium's is `step` and `render` alone, in one process, without start-up. Both are counted
-in seconds of processor time, so that what else runs matters little. The likeness is that of frames without distractors
+one worker, with start-up. Gymnasium's is `step` and `render` alone, in one process, without start-up. Both are in
+seconds of processor time, so that what else runs matters little. The likeness is that of frames without distractors
 from the package's own camera, turned upright, for the same states.
 """
 
