@@ -202,6 +202,31 @@ def test_a_clip_cut_between_key_frames_is_what_decodes(codec: str, suffix: str, 
     assert len(clip) >= COUNT - GOP - 2  # key frames come every GOP frames
 
 
+def trimmed(path: Path, lead: int) -> Path:
+    """Copy a video so that players begin at frame `lead`, as phones do: what comes before is kept, not shown."""
+    result = path.with_name(f"trimmed{path.suffix}")
+    with av.open(str(path)) as source, av.open(str(result), "w", options={"avoid_negative_ts": "disabled"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        shift = sorted(int(packet.pts or 0) for packet in packets)[lead]
+        for packet in packets:
+            packet.pts, packet.dts, packet.stream = int(packet.pts or 0) - shift, int(packet.dts or 0) - shift, stream
+            target.mux(packet)
+    path.unlink()
+    return result
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("libx264", "mov"), ("mpeg4", "mp4")])
+@pytest.mark.parametrize("lead", [1, 7, 13])
+def test_a_trimmed_clip_is_what_players_show(codec: str, suffix: str, lead: int, tmp_path: Path) -> None:
+    clip = clips.clip(trimmed(write_video(tmp_path / f"clip.{suffix}", codec=codec), lead))
+    assert shown(clip) == list(range(lead, COUNT))
+    reader = clip.frames()
+    for t in (11, 12, 0, 3, len(clip) - 1, 1):
+        np.testing.assert_array_equal(reader[t], next(iter(clip.read(t, t))))
+        assert round((int(reader[t][-4:, -4:].mean()) - 20) / 5) == lead + t
+
+
 def test_a_size_that_changes_in_mid_stream(tmp_path: Path) -> None:
     for name, size in (("a", (HEIGHT, WIDTH)), ("b", (HEIGHT * 2, WIDTH))):
         write_video(tmp_path / f"{name}.ts", codec="mpeg2video", size=size)
