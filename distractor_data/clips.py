@@ -209,7 +209,7 @@ class VideoFile(Clip):
             ]
         kept = sum(not trimmed for _, _, trimmed in packets)  # on what is trimmed others may still build
         found = [pts for pts, _, trimmed in packets if not trimmed and pts is not None]
-        if len(set(found)) < kept:  # some containers have none
+        if len(set(found)) < kept or not any(key for _, key, _ in packets):  # some containers have none
             with untrusted.video(self.path) as opened:
                 stamps = list(range(sum(1 for _ in _decode(*opened))))
             keys: list[int] = []

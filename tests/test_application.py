@@ -73,6 +73,10 @@ def test_an_error_of_usage_is_one_line(arguments: str, words: str, refusal: Any)
     assert re.search(words, refusal(*arguments.split()), re.IGNORECASE)
 
 
+def test_what_a_dataset_has_no_use_for_is_refused(folder: Path, refusal: Any) -> None:
+    assert "--prompt-frame" in refusal("mask", str(folder), "--prompt-frame", "3")
+
+
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_version_and_help_are_on_stdout_and_quick(option: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

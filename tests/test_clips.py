@@ -241,6 +241,26 @@ def test_a_size_that_changes_in_mid_stream(tmp_path: Path) -> None:
     assert open_backgrounds(str(tmp_path)).frames("train", "clip.ts", 0, len(clip) - 1, 16).shape[0] == len(clip)
 
 
+def test_a_video_without_key_frames_is_read_from_its_beginning(tmp_path: Path) -> None:
+    """Intra refresh: a column of each picture is renewed, no picture as a whole."""
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"x264-params": f"keyint={GOP}:intra-refresh=1:bframes=0"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = WIDTH, HEIGHT, "yuv420p", 4_000_000
+        for t in range(COUNT):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24")))
+        container.mux(stream.encode())
+    for one in (path, cut(shutil.copy(path, tmp_path / "copy.mp4"), 3)):
+        with av.open(str(one)) as container:
+            expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        clip = clips.clip(one)
+        assert len(clip) == len(expected) > 0
+        reader = clip.frames()
+        for t in (len(clip) - 1, len(clip) // 2, 0):
+            np.testing.assert_array_equal(reader[t], expected[t])
+
+
 def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mkv")
     with av.open(str(path)) as container:
