@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import typer
@@ -20,6 +22,8 @@ class Application(typer.Typer):
 
     def __call__(self, *args: Any, **options: Any) -> int:
         """Run what the arguments ask for; returns the exit code. Raises `DmaskError` where they are wrong."""
+        if not sys.stderr.isatty():
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # which know of no log
         try:
             code = super().__call__(*args, **{"standalone_mode": False, **options})
         except UsageError as error:

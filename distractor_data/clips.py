@@ -203,23 +203,24 @@ class VideoFile(Clip):
     def _index(self) -> _Index:
         with untrusted.video(self.path) as (container, stream):
             packets = [
-                (packet.pts, packet.is_keyframe)
+                (packet.pts, packet.is_keyframe, packet.is_discard)
                 for packet in container.demux(stream)
-                if packet.size and not packet.is_discard and not packet.is_corrupt
+                if packet.size and not packet.is_corrupt
             ]
-        found = [pts for pts, _ in packets if pts is not None]
-        if len(set(found)) < len(packets):  # some containers have none
+        kept = sum(not trimmed for _, _, trimmed in packets)  # on what is trimmed others may still build
+        found = [pts for pts, _, trimmed in packets if not trimmed and pts is not None]
+        if len(set(found)) < kept or not any(key for _, key, _ in packets):  # some containers have none
             with untrusted.video(self.path) as opened:
                 stamps = list(range(sum(1 for _ in _decode(*opened))))
             keys: list[int] = []
         else:
-            keys = [pts for pts, key in packets if key and pts is not None]
+            keys = [pts for pts, key, _ in packets if key and pts is not None]
             with untrusted.video(self.path) as opened:
                 first = next((frame.pts for frame in _decode(*opened) if frame.pts is not None), None)
             stamps = [] if first is None else [pts for pts in found if pts >= max([first, *keys[:1]])]
         if not stamps:
             raise DmaskError(f"{self.path} has no frames that can be decoded; replace or delete it")
-        return _Index(np.array(sorted(stamps)), np.array(sorted(keys)), len(packets) - len(stamps))
+        return _Index(np.array(sorted(stamps)), np.array(sorted(keys)), kept - len(stamps))
 
     def read(self, first: int, last: int) -> Iterator[np.ndarray]:
         stamps, keys, _ = self._index

@@ -325,7 +325,10 @@ def print_listing(found: list[Listed], as_json: bool) -> None:
         size = None if one.bytes is None else one.bytes / 1e6
         numbers = _number(one.frames, ","), _number(size, ",.1f")
         _add_row(table, one.name, ", ".join(one.configs), *numbers, one.changed, "private" if one.private else "")
-    _show(table)
+    if found:
+        _show(table)
+    else:
+        _say("no datasets that dmask made")
 
 
 def print_findings(findings: Iterable[Finding], as_json: bool) -> list[Finding]:

@@ -13,8 +13,12 @@ from distractor_data.progress import EVERY
 class _Lines:
     """Standard error, on which each state of a bar is a line of its own."""
 
+    last = ""
+
     def write(self, text: str) -> None:
-        if line := text.replace("\r", "").strip():
+        line = text.replace("\r", "").strip()
+        if line not in ("", self.last):
+            self.last = line
             sys.stderr.write(f"{line}\n")
 
     def flush(self) -> None:
@@ -24,6 +28,6 @@ class _Lines:
 def bar(*arguments: Any, **options: Any) -> tqdm:
     """`tqdm` with its arguments."""
     if not sys.stderr.isatty():
-        form = "{desc}: {n_fmt}/{total_fmt} {unit}s {rate_fmt}, {remaining} left"
+        form = "{desc}: {n_fmt}/{total_fmt} {unit}s, {rate_fmt}, {remaining} left"
         options |= {"file": _Lines(), "mininterval": EVERY, "bar_format": form, "leave": True}
     return tqdm(*arguments, **options)

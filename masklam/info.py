@@ -53,6 +53,8 @@ def _of_hub(source: str) -> Described:
     from distractor_data.hub.repository import Repository, api_of, named
 
     name, _, revision = source.partition("@")
+    if "/" not in name:
+        raise DmaskError(f"{source}: no such folder; give one that `masklam train` wrote, or ORG/NAME on the Hub")
     named(name)
     with hub_errors(name, "load"):
         repository = Repository(api_of(), name, "model", revision or None)

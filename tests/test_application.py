@@ -17,6 +17,7 @@ from typing import Any
 import bare
 import pytest
 import typer
+from hub_server import TOKEN, HubServer
 from rich.console import Console
 
 from distractor_data import cli, progress, terminal
@@ -70,6 +71,10 @@ def test_the_same_words_name_the_same_options(path: str) -> None:
 )
 def test_an_error_of_usage_is_one_line(arguments: str, words: str, refusal: Any) -> None:
     assert re.search(words, refusal(*arguments.split()), re.IGNORECASE)
+
+
+def test_what_a_dataset_has_no_use_for_is_refused(folder: Path, refusal: Any) -> None:
+    assert "--prompt-frame" in refusal("mask", str(folder), "--prompt-frame", "3")
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
@@ -171,3 +176,15 @@ def test_a_program_that_generates_reads_json_alone(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["frames"] == 3
+
+
+def test_transfers_leave_no_bars_in_a_log(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    there = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home")}
+    for command in (
+        ["push", str(folder), "org/name"],
+        ["info", "org/name"],
+        ["pull", "org/name", str(tmp_path / "back")],
+    ):
+        done = bare.run("dmask", *command, **there)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout

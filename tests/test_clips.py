@@ -202,6 +202,31 @@ def test_a_clip_cut_between_key_frames_is_what_decodes(codec: str, suffix: str, 
     assert len(clip) >= COUNT - GOP - 2  # key frames come every GOP frames
 
 
+def trimmed(path: Path, lead: int) -> Path:
+    """Copy a video so that players begin at frame `lead`, as phones do: what comes before is kept, not shown."""
+    result = path.with_name(f"trimmed{path.suffix}")
+    with av.open(str(path)) as source, av.open(str(result), "w", options={"avoid_negative_ts": "disabled"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        shift = sorted(int(packet.pts or 0) for packet in packets)[lead]
+        for packet in packets:
+            packet.pts, packet.dts, packet.stream = int(packet.pts or 0) - shift, int(packet.dts or 0) - shift, stream
+            target.mux(packet)
+    path.unlink()
+    return result
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("libx264", "mov"), ("mpeg4", "mp4")])
+@pytest.mark.parametrize("lead", [1, 7, 13])
+def test_a_trimmed_clip_is_what_players_show(codec: str, suffix: str, lead: int, tmp_path: Path) -> None:
+    clip = clips.clip(trimmed(write_video(tmp_path / f"clip.{suffix}", codec=codec), lead))
+    assert shown(clip) == list(range(lead, COUNT))
+    reader = clip.frames()
+    for t in (11, 12, 0, 3, len(clip) - 1, 1):
+        np.testing.assert_array_equal(reader[t], next(iter(clip.read(t, t))))
+        assert round((int(reader[t][-4:, -4:].mean()) - 20) / 5) == lead + t
+
+
 def test_a_size_that_changes_in_mid_stream(tmp_path: Path) -> None:
     for name, size in (("a", (HEIGHT, WIDTH)), ("b", (HEIGHT * 2, WIDTH))):
         write_video(tmp_path / f"{name}.ts", codec="mpeg2video", size=size)
@@ -214,6 +239,26 @@ def test_a_size_that_changes_in_mid_stream(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.ts").unlink()
     assert open_backgrounds(str(tmp_path)).frames("train", "clip.ts", 0, len(clip) - 1, 16).shape[0] == len(clip)
+
+
+def test_a_video_without_key_frames_is_read_from_its_beginning(tmp_path: Path) -> None:
+    """Intra refresh: a column of each picture is renewed, no picture as a whole."""
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"x264-params": f"keyint={GOP}:intra-refresh=1:bframes=0"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = WIDTH, HEIGHT, "yuv420p", 4_000_000
+        for t in range(COUNT):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24")))
+        container.mux(stream.encode())
+    for one in (path, cut(shutil.copy(path, tmp_path / "copy.mp4"), 3)):
+        with av.open(str(one)) as container:
+            expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        clip = clips.clip(one)
+        assert len(clip) == len(expected) > 0
+        reader = clip.frames()
+        for t in (len(clip) - 1, len(clip) // 2, 0):
+            np.testing.assert_array_equal(reader[t], expected[t])
 
 
 def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from distractor_data.errors import DmaskError
 from distractor_data.options import Directory, EnvOption, Json, Quiet, SplitOption
 from distractor_data.spec import DEFAULT_DIR
 
@@ -58,13 +59,16 @@ def mask(
         terminal.print_masks(measure_again(source, env, part), json)
         return
     settings = Settings(model, image_size, batch, prompt, reprompt, device, precision)
+    dataset = bool(image_column or read.configs(source))
+    if dataset and prompt_frame:
+        raise DmaskError("--prompt-frame is for one video, and this is a dataset; leave it out")
     if image_column:
         from distractor_data.masks.columns import mask_columns
 
         with terminal.frame_progress("masks") as on_frames:
             reports = mask_columns(source, image_column, settings, out, episode_column, overwrite, on_frames)
-        terminal.print_masks(reports)
-    elif read.configs(source):
+        terminal.print_masks(reports, json)
+    elif dataset:
         with terminal.frame_progress("masks") as on_frames:
             reports = mask_dataset(source, settings, env, part, overwrite, on_frames)
         terminal.print_masks(reports, json)
