@@ -167,6 +167,22 @@ def test_repair_restores_what_follows_and_refuses_what_does_not(here, file, tmp_
     assert contents(root) == before
 
 
+def test_an_import_goes_to_the_hub_and_back(here, file, tmp_path, checkpoint, hub):
+    from distractor_data.publish import push
+    from distractor_data.pull import pull
+
+    import_settings = Settings(str(checkpoint), 64, 2, "box=2,2,9,9", device="cpu", precision="float32")
+    root = imported(file, tmp_path / "data")
+    mask_dataset(tmp_path / "data", import_settings)
+    with pytest.raises(DmaskError, match=r"background videos \(those of walker.hdf5\), which dmask can't know"):
+        push(tmp_path / "data", "org/laom")
+    push(tmp_path / "data", "org/laom", license="mit")
+    pull("org/laom", tmp_path / "back")
+    assert meta.read_spec(tmp_path / "back" / "walker-run" / "train") == meta.read_spec(root)
+    for mine, theirs in zip(sources.load(tmp_path / "back"), sources.load(tmp_path / "data"), strict=True):
+        np.testing.assert_array_equal(mine.mask, theirs.mask)
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """An import of many times the memory that it may take."""
     file = tmp_path / "large.hdf5"

@@ -324,6 +324,7 @@ def test_what_is_no_such_dataset_is_one_line(tmp_path, checkpoint, refusal, kind
     ("options", "words"),
     [
         (["--image-column", "imag"], "did you mean 'image'"),
+        ([], "is a dataset of others; give --image-column, of image"),
         (["--image-column", "image", "--episode-column", "walk"], "give --episode-column"),
         (["--image-column", "image", "--prompt", "simulator"], "has no simulator"),
         (["--image-column", "image", "--prompt", "box=0,0,99,99"], "lies outside"),

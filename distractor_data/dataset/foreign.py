@@ -82,8 +82,15 @@ def columns(root: Path) -> list[str]:
     """Names of all columns that a dataset has, of images, video or else."""
     if lerobot.is_lerobot(root):
         return list(lerobot.info(root)["features"])
-    files = (untrusted.inside(root, path.relative_to(root).as_posix()) for path in _visible(root, ".parquet"))
-    return list(dict.fromkeys(name for file in files for name in cells.columns(file).names))
+    return list(dict.fromkeys(name for _, layout in _layouts(root) for name in layout.names))
+
+
+def cameras(root: Path) -> list[str]:
+    """Names of the columns of images or video."""
+    if lerobot.is_lerobot(root):
+        return [name for name, said in lerobot.info(root)["features"].items() if said["dtype"] in ("image", "video")]
+    fields = (field for _, layout in _layouts(root) for field in layout)
+    return list(dict.fromkeys(field.name for field in fields if cells.is_image(field.type)))
 
 
 def digest(root: Path) -> str:
@@ -108,9 +115,8 @@ def _lerobot(root: Path, columns: Sequence[str], episode_column: str | None) -> 
     if episode_column not in (None, schema.EPISODE):
         raise DmaskError(f"--episode-column {episode_column}: a LeRobotDataset's is {schema.EPISODE}; leave it out")
     info = lerobot.info(root)
-    cameras = {name: said["dtype"] for name, said in info["features"].items() if said["dtype"] in ("image", "video")}
-    _require(root, columns, list(cameras))
-    videos = [column for column in columns if cameras[column] == "video"]
+    _require(root, columns)
+    videos = [column for column in columns if info["features"][column]["dtype"] == "video"]
     places = lerobot.places(root, videos)
     names = tuple(dict.fromkeys(place.file for place in places))
     group = _group(root, names, schema.EPISODE, [column for column in columns if column not in videos])
@@ -130,21 +136,19 @@ def _lerobot(root: Path, columns: Sequence[str], episode_column: str | None) -> 
 
 
 def _parquet(root: Path, columns: Sequence[str], episode_column: str | None) -> Source:
+    _require(root, columns)
     groups: dict[str, list[str]] = {}
-    cameras: list[str] = []
-    for path in sorted(_visible(root, ".parquet")):
-        name = path.relative_to(root).as_posix()
-        layout = cells.columns(untrusted.inside(root, name))
-        cameras += [field.name for field in layout if cells.is_image(field.type)]
+    for name, layout in _layouts(root):
         if set(columns) <= set(layout.names):
             groups.setdefault(_NUMBER.sub("", name), []).append(name)
-    if not cameras:
-        raise DmaskError(
-            f"{root} holds neither a LeRobotDataset nor Parquet files with images; give a dataset's folder"
-        )
-    _require(root, columns, list(dict.fromkeys(cameras)))
     key = episode_column or schema.EPISODE
     return Source(root, None, tuple(_group(root, tuple(names), key, columns) for names in groups.values()), {})
+
+
+def _layouts(root: Path) -> Iterator[tuple[str, pa.Schema]]:
+    """The Parquet files of a dataset, relative to the root and in order, and their columns."""
+    for name in sorted(path.relative_to(root).as_posix() for path in _visible(root, ".parquet")):
+        yield name, cells.columns(untrusted.inside(root, name))
 
 
 def _visible(root: Path, *suffixes: str) -> Iterator[Path]:
@@ -193,12 +197,13 @@ def _there(root: Path, name: str) -> Path:
     return path
 
 
-def _require(root: Path, columns: Sequence[str], cameras: Sequence[str]) -> None:
+def _require(root: Path, columns: Sequence[str]) -> None:
+    there = cameras(root)
     for column in columns:
-        if column not in cameras:
+        if column not in there:
             raise DmaskError(
-                f"{root} has no images or video in a column {column}{nearest(column, cameras)} (it has "
-                f"{', '.join(cameras) or 'none at all'})"
+                f"{root} has no images or video in a column {column}{nearest(column, there)} (it has "
+                f"{', '.join(there) or 'none at all'})"
             )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from distractor_data import untrusted
 from distractor_data.clips import PICTURE_SUFFIXES, Clip, below, clip, entries, is_clip, pictures_in
-from distractor_data.dataset import folders, storage
+from distractor_data.dataset import folders, foreign, storage
 from distractor_data.dataset.rows import encode_mask
 from distractor_data.device import pick_device
 from distractor_data.errors import DmaskError
@@ -87,6 +87,8 @@ def open_clip(path: Path) -> Clip:
     """The video at a path. Raises `DmaskError` where there is none, and says where else one is."""
     if not path.exists():
         raise DmaskError(f"{path} is not there; give a dataset, a folder of frames or a video file")
+    if path.is_dir() and not pictures_in(path) and foreign.is_one(path):
+        raise DmaskError(f"{path} is a dataset of others; give --image-column, of {', '.join(foreign.cameras(path))}")
     if path.is_dir() and not pictures_in(path):
         found = [str(inner) for folder in (path, *below(path)) for inner in entries(folder) if is_clip(inner)]
         instead = f"give one video, such as {found[0]}" if found else "give one of the two"
