@@ -21,13 +21,15 @@ def cell(picture: np.ndarray, row: int, column: int) -> np.ndarray:
     return picture[top : top + CELL : SCALE, left : left + CELL : SCALE]
 
 
-def test_a_sheet_has_frames_masks_and_overlays_of_each_config(made_once, tmp_path):
-    picture = np.asarray(Image.open(preview(made_once, tmp_path / "sheet.png", frames=3)).convert("RGB"))
+@pytest.mark.parametrize("count", [3, 5])  # two episodes beside each other, or one below the other
+def test_a_sheet_has_frames_masks_and_overlays_of_each_config(made_once, tmp_path, count):
+    picture = np.asarray(Image.open(preview(made_once, tmp_path / "sheet.png", frames=count)).convert("RGB"))
     for number, config in enumerate(("cheetah-run", "walker-run")):
         episode = distractor_data.load(made_once, config)[0]
-        for column, t in enumerate((0, 6, STEPS - 1)):
-            np.testing.assert_array_equal(cell(picture, 3 * number, column), episode.image[t])
-            np.testing.assert_array_equal(cell(picture, 3 * number + 1, column)[..., 0] > 0, episode.mask[t])
+        right, down = (3 * number, 0) if count == 3 else (0, 3 * number)
+        for column, t in enumerate(np.linspace(0, STEPS - 1, count).round().astype(int)):
+            np.testing.assert_array_equal(cell(picture, down, right + column), episode.image[t])
+            np.testing.assert_array_equal(cell(picture, down + 1, right + column)[..., 0] > 0, episode.mask[t])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".MP4"])
@@ -36,11 +38,11 @@ def test_a_clip_shows_each_chosen_episode_beside_its_overlay(made_once, tmp_path
     with av.open(str(out)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     every = 2 if suffix == ".gif" else 1  # a GIF has 20 frames a second at most
-    assert len(frames) == 6 // every
-    for row, number in enumerate((0, 3)):
+    assert len(frames) == 6
+    for column, number in enumerate((0, 3)):
         episode = distractor_data.load(made_once, "walker-run")[number]
         for k, frame in enumerate(frames):
-            seen = cell(frame, row, 1).astype(int)
+            seen = cell(frame, 1, column).astype(int)
             wanted = media.overlay(episode.image[[k * every]], episode.mask[[k * every]])[0]
             assert np.abs(seen - wanted).mean() < 25  # both formats lose colours
             assert seen.shape == (SIZE, SIZE, 3)

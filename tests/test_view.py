@@ -1,4 +1,4 @@
-"""The dataset's page in a real browser: play, scrub, overlay, sort, link, keyboard; what is a stranger's stays text."""
+"""The dataset's page in a real browser: play, scrub, overlay, sort, link, keyboard; a stranger's words stay text."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from distractor_data.errors import DmaskError
 from distractor_data.viewer.library import Library
 
 SUFFIXES = (".mp4", ".gif", ".png")
-GIF_FPS = 20  # what browsers still show at its own speed
-FRAMES = {".mp4": 200, ".gif": 60, ".png": 8}
+RATES = {".mp4": 60, ".gif": 20}  # frames per second at most; browsers slow faster GIFs down
+ACROSS = 8  # frames in a row of a sheet
+FRAMES = {".mp4": 200, ".gif": 60, ".png": ACROSS}
 
 
 def preview(
@@ -26,7 +28,8 @@ def preview(
     episodes: list[int] | None = None,
     frames: int | None = None,
 ) -> Path:
-    """Write `out`: a clip (`.mp4`, `.gif`) of the first `frames`, or a sheet (`.png`) of so many, spread over them.
+    """Write `out`: a clip (`.mp4`, `.gif`) of `frames` from the beginning, each episode at its own speed, or a sheet
+    (`.png`) of so many, spread over the episode.
 
     Shown are the given episodes of each config and split, or the first of each config. Raises `DmaskError` for
     another suffix, what isn't there, and images of several sizes.
@@ -43,13 +46,12 @@ def preview(
         raise DmaskError(f"{source} has images of several sizes; choose one with --env")
     if kind == ".png":
         return _sheet([one for one, _ in shown], out, count)
-    fps = shown[0][1]
-    clip = list(_clip([one for one, _ in shown], count))
+    rate = min(RATES[kind], max(fps for _, fps in shown))
+    clip = list(_clip(shown, count, rate))
     if kind == ".mp4":
-        media.write_video(clip, clip[0].shape[:2], fps, out)
+        media.write_video(clip, clip[0].shape[:2], rate, out)
     else:
-        every = -(-fps // GIF_FPS)
-        media.write_gif(clip[::every], fps / every, out)
+        media.write_gif(clip, rate, out)
     return out
 
 
@@ -73,30 +75,34 @@ def _masks(episode: Episode) -> np.ndarray:
 
 
 def _sheet(episodes: list[Episode], out: Path, count: int) -> Path:
-    """A row of frames, of masks and of overlays for each episode."""
+    """A row of frames, of masks and of overlays; episodes of few frames stand beside each other."""
     count = min(count, *map(len, episodes))
     spread = [np.linspace(0, len(one) - 1, count).round().astype(int) for one in episodes]
     images = np.concatenate([one.image[t] for one, t in zip(episodes, spread, strict=True)])
     masks = np.concatenate([_masks(one)[t] for one, t in zip(episodes, spread, strict=True)])
-    return media.contact_sheet(images, masks, out, columns=count)
+    return media.contact_sheet(images, masks, out, columns=count * max(1, ACROSS // count))
 
 
-def _clip(episodes: list[Episode], count: int) -> Iterator[np.ndarray]:
-    """Frames of a row for each episode, as wide as it needs: frame, overlay, and the clean frame where there is one.
+def _clip(shown: list[tuple[Episode, int]], count: int, rate: int) -> Iterator[np.ndarray]:
+    """Frames of a column for each episode, or a single one's row: frame, overlay, the clean one if there is one.
 
     An episode that has ended stands still.
     """
-    columns = max(3 if one.image_clean is not None else 2 for one in episodes)
+    episodes = [one for one, _ in shown]
+    kinds = max(3 if one.image_clean is not None else 2 for one in episodes)
+    rows, columns = (kinds, len(episodes)) if len(episodes) > 1 else (1, kinds)
     height, width = episodes[0].image.shape[1:3]
     scale = max(1, -(-media.CELL // height))
     high, wide = (scale * side + media.GAP for side in (height, width))
-    for t in range(min(count, max(map(len, episodes)))):
-        canvas = np.full((len(episodes) * high + media.GAP, columns * wide + media.GAP, 3), 255, np.uint8)
-        for row, one in enumerate(episodes):
-            now = [min(t, len(one) - 1)]
+    longest = max(math.ceil(len(one) * rate / fps) for one, fps in shown)
+    for k in range(min(count, longest)):
+        canvas = np.full((rows * high + media.GAP, columns * wide + media.GAP, 3), 255, np.uint8)
+        for number, (one, fps) in enumerate(shown):
+            now = [min(k * fps // rate, len(one) - 1)]
             cells = [one.image[now], media.overlay(one.image[now], _masks(one)[now])]
             cells += [one.image_clean[now]] if one.image_clean is not None else []
-            for column, (cell,) in enumerate(cells):
+            for kind, (cell,) in enumerate(cells):
+                row, column = (kind, number) if len(episodes) > 1 else (0, kind)
                 top, left = row * high + media.GAP, column * wide + media.GAP
                 canvas[top : top + scale * height, left : left + scale * width] = np.kron(
                     cell, np.ones((scale, scale, 1), np.uint8)
