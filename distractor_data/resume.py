@@ -10,7 +10,7 @@ from distractor_data import envs, policies, schema
 from distractor_data.dataset import folders, meta, parts, storage
 from distractor_data.errors import DmaskError
 from distractor_data.repair import Given, repair
-from distractor_data.spec import SPLITS, Spec
+from distractor_data.spec import SPLITS, Spec, full_name
 
 
 def continues(root: Path, spec: Spec) -> bool:
@@ -22,6 +22,14 @@ def continues(root: Path, spec: Spec) -> bool:
     except DmaskError:
         return False
     return spec.episodes == Spec.from_json(record["spec"]).episodes
+
+
+def renderer_of(directory: str | Path, env: str, split: str) -> str:
+    """What `--renderer auto` is: that of the data that is gone on with, or of the config's other split, if any."""
+    splits = [split, *(other for other in SPLITS if other != split)]
+    roots = [schema.root(directory, full_name(env), each) for each in splits]
+    begun = [spec for root in roots if meta.has_record(root) if isinstance(spec := meta.read_spec(root), Spec)]
+    return begun[0].renderer if begun else envs.fastest(env)
 
 
 def as_begun(final: Path, root: Path, spec: Spec) -> Spec:

@@ -20,6 +20,7 @@ import pytest
 from damage import contents
 
 from distractor_data import engines
+from distractor_data import generate as generation
 from distractor_data.dataset import meta, storage
 from distractor_data.engines import run_local
 from distractor_data.errors import DmaskError, PassingError

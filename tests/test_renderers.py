@@ -8,7 +8,7 @@ from pathlib import Path
 import bare
 import pytest
 
-from distractor_data import envs, schema
+from distractor_data import envs, resume, schema
 from distractor_data.dataset import meta, storage
 from distractor_data.pipeline import generate
 from distractor_data.spec import Spec
@@ -60,3 +60,12 @@ def test_a_record_that_names_no_renderer_goes_on_without(made):
     generate(dataclasses.replace(SPEC, episodes=2), made, workers=1)
     assert "renderer" not in meta.read_record(made / ROOT)["versions"]
     assert len(storage.read_episodes(made / ROOT)) == 2
+
+
+def test_auto_is_the_caster_where_it_draws_all_and_goes_on_with_what_is_there(tmp_path: Path) -> None:
+    assert [envs.fastest(env) for env in ("walker", "humanoid-walk", "dog-run")] == ["caster", "caster", "opengl"]
+    assert resume.renderer_of(tmp_path, "walker", "train") == "caster"
+    root = schema.root(tmp_path, "walker-run", "train")
+    meta.write_record(root, Spec(env="walker", renderer="opengl"), 40)
+    assert resume.renderer_of(tmp_path, "walker", "train") == "opengl"
+    assert resume.renderer_of(tmp_path, "walker", "test") == "opengl"  # a config's splits are read together

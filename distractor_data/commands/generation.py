@@ -53,6 +53,8 @@ class EngineName(StrEnum):
 class Renderer(StrEnum):
     """What draws the pictures."""
 
+    auto = "auto"
+
     opengl = "opengl"
     caster = "caster"
 
@@ -98,7 +100,8 @@ def generate(
     clean: Annotated[bool, typer.Option("--clean", help="Keep the undistracted image, too.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     renderer: Annotated[
-        Renderer, typer.Option(help="What draws: caster is many times faster; for scenes of simple shapes.")
+        Renderer,
+        typer.Option(help="caster is many times faster, for simple shapes; auto: it where it can draw."),
     ] = Renderer.opengl,
     camera: Annotated[Camera, typer.Option(help="Meta-World: which of the scene's cameras.")] = Camera.corner2,
     camera_back: Annotated[float, typer.Option(help="Meta-World: metres that it stands further back.")] = 0.6,
@@ -135,6 +138,7 @@ def generate(
     from distractor_data.masks.annotate import Settings, report
     from distractor_data.pipeline import generate as run
     from distractor_data.publish import Destination
+    from distractor_data.resume import renderer_of
 
     if workers < 0:
         raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
@@ -152,7 +156,7 @@ def generate(
             noise=noise,
             clean=clean,
             seed=seed,
-            renderer=renderer.value,
+            renderer=renderer.value if renderer != Renderer.auto else renderer_of(out, name, split.value),
             first=first,
             camera=camera.value,
             camera_back=camera_back,

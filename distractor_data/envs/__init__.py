@@ -7,11 +7,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from distractor_data.errors import DmaskError, nearest
-from distractor_data.spec import FAMILIES, SHORT_NAMES, family_of, full_name
+from distractor_data.spec import FAMILIES, SHORT_NAMES, Spec, family_of, full_name
 
 if TYPE_CHECKING:
     from distractor_data.envs.base import Environment, Task
-    from distractor_data.spec import Spec
 
 
 def make(spec: Spec, episode: int) -> Environment:
@@ -76,6 +75,11 @@ def _module(family: str) -> ModuleType:
     from distractor_data.envs import suite
 
     return suite
+
+
+def fastest(env: str) -> str:
+    """The renderer that draws a task soonest: the caster where it can, else OpenGL."""
+    return "caster" if known(full_name(env)).can_cast(full_name(env)) else "opengl"
 
 
 def renderer(choice: str = "opengl") -> str:

@@ -224,3 +224,8 @@ def surroundings(model: mujoco.MjModel) -> list[int]:
     """The geoms of floor and fence, which stand where the video is to be seen; some tasks have no fence."""
     names = [(model.geom(geom).name, model.body(model.geom_bodyid[geom]).name) for geom in range(model.ngeom)]
     return [geom for geom, of in enumerate(names) if set(of) & set(SURROUNDINGS)]
+
+
+def can_cast(env: str) -> bool:
+    """Whether the caster draws all that a task shows: never, for they show meshes."""
+    return False

@@ -144,6 +144,12 @@ class SuiteEnv:
             self._clean_renderer = draw(self._undistracted.model, self.camera, self.spec.image_size, agent)
         return self._observe(time_step)
 
+    def can_cast(self) -> bool:
+        """Whether the caster draws all that the task shows."""
+        from distractor_data.envs.renderers.caster import castable
+
+        return castable(self.physics.model.ptr)
+
     def _renderer_class(self, model: Any) -> type[Renderer]:
         """The spec's renderer. Raises `DmaskError` where it can't draw the model."""
         if self.spec.renderer == "opengl":
