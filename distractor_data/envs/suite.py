@@ -144,12 +144,6 @@ class SuiteEnv:
             self._clean_renderer = draw(self._undistracted.model, self.camera, self.spec.image_size, agent)
         return self._observe(time_step)
 
-    def can_cast(self) -> bool:
-        """Whether the caster draws all that the task shows."""
-        from distractor_data.envs.renderers.caster import castable
-
-        return castable(self.physics.model.ptr)
-
     def _renderer_class(self, model: Any) -> type[Renderer]:
         """The spec's renderer. Raises `DmaskError` where it can't draw the model."""
         if self.spec.renderer == "opengl":
@@ -239,6 +233,14 @@ def sizes(env: str) -> tuple[int, int]:
 def groups() -> dict[str, list[str]]:
     """Names of groups → full names of their tasks: `laom`, the four of Nikulin et al. 2025."""
     return {"laom": list(SHORT_NAMES.values())}
+
+
+def can_cast(env: str) -> bool:
+    """Whether the caster draws all that a task shows."""
+    from distractor_data.envs.renderers.caster import castable
+
+    domain, name = split_name(env)
+    return castable(suite.load(domain, name).physics.model.ptr)
 
 
 def split_name(env: str) -> tuple[str, str]:
