@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.metadata
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 from distractor_data import signals
 
+_DISTRIBUTIONS = {"sbx": "sbx-rl"}  # whose modules have other names than they
 _PLACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS} | {
     errno.EISDIR,  # something else lies where a folder or a file belongs
     errno.ENOTDIR,
@@ -44,6 +47,16 @@ def plain(text: object) -> str:
     return folded if folded.isprintable() else "".join(letter for letter in folded if letter.isprintable())
 
 
+def extra_of(module: str) -> str:
+    """The extra of this package that brings a module; empty where none does."""
+    package = _DISTRIBUTIONS.get(module.partition(".")[0], module.partition(".")[0])
+    for requirement in importlib.metadata.requires("dmask") or []:
+        named = re.match(r"([A-Za-z0-9._-]+).*extra == [\"']([a-z0-9]+)[\"']", requirement)
+        if named and named[1].replace("-", "_").lower() == package.replace("-", "_").lower():
+            return named[2]
+    return ""
+
+
 def run_cli(app: Callable[..., int | None], name: str) -> None:
     """Run an app and exit with its code; a `DmaskError` or what the system refuses becomes one line and code 2.
 
@@ -61,6 +74,10 @@ def run_cli(app: Callable[..., int | None], name: str) -> None:
         message = f"{stopped}; run the same command again to go on: what was written is whole and kept"
     except DmaskError as error:
         message = str(error)
+    except ModuleNotFoundError as error:
+        if not (extra := extra_of(error.name or "")):
+            raise
+        message = f"{error.name} is not installed, which is of an optional part: pip install 'dmask[{extra}]'"
     except OSError as error:
         if not error.errno:
             raise
