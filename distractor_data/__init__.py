@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distractor_data.errors import DmaskError
+    from distractor_data.gymnasium import make_env
     from distractor_data.sources import load
     from distractor_data.spec import Spec
 
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL", "").strip().lower() or "egl"
 os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software rasteriser on the process's own core
 
-__all__ = ["DmaskError", "Spec", "load"]
+__all__ = ["DmaskError", "Spec", "load", "make_env"]
 
-_HOMES = {"load": "sources", "Spec": "spec", "DmaskError": "errors"}
+_HOMES = {"load": "sources", "make_env": "gymnasium", "Spec": "spec", "DmaskError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,7 @@ distractor_data.pipeline  distractor_data.resume  distractor_data.imports  distr
 distractor_data.publish  distractor_data.pull  distractor_data.info
 distractor_data.repair  distractor_data.remake  distractor_data.edit  distractor_data.viewer
 distractor_data.masks
-distractor_data.generate
+distractor_data.generate  distractor_data.gymnasium
 distractor_data.rollout
 distractor_data.shards
 distractor_data.engines
