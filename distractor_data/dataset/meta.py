@@ -122,9 +122,7 @@ def refresh(root: Path) -> None:
 
     Raises `DmaskError` where a shard has none: hashing what lies there would bless damage.
     """
-    for name, content in derived(root, again=False).items():
-        with storage.recorded_write(root, name) as temporary:
-            temporary.write_bytes(content)
+    storage.write_files(root, derived(root, again=False))
 
 
 def derived(root: Path, again: bool = True) -> dict[str, bytes]:

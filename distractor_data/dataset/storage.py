@@ -35,7 +35,7 @@ RELEASED = ".released.json"  # numbers of the shards whose frames lie on the Hub
 SCRATCH = ".repair"  # what is made anew until it takes its place
 PARTS = ".parts"  # episodes not yet in a shard; the folder is hidden from readers by its name
 FETCHED = ".pull"  # what comes from the Hub and is not in its place yet
-_HIDDEN = re.compile(r"\.(dmask|released|origin|totals)\.json|\.parts/episode-\d{6,}\.parquet")
+_HIDDEN = re.compile(r"\.(dmask|released|origin|totals)\.json|\.parts/episode-\d{6,}\.(parquet|json)")
 
 
 def episodes_per_shard(spec: Spec | Import) -> int:
@@ -59,16 +59,20 @@ def wanted_shards(spec: Spec | Import) -> list[range]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end; removed where the body raises."""
+def atomic_write(path: Path, synced: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it at the end; removed where the body raises.
+
+    Not `synced`, it may be empty after the machine lost its power.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)  # of a killed process that had this number
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        if synced:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise DmaskError(
@@ -122,28 +126,43 @@ def read_json(path: Path) -> Any:
 def recorded_write(root: Path, name: str) -> Iterator[Path]:
     """`atomic_write` of `root / name`, whose checksum is noted before the file takes its name.
 
-    Only this makes checksums. Killed between the two, `.sums.json` lists what was there and what was to come.
+    Only this and `write_files` make checksums. Killed between the two, the list, `.sums.json`, has what was there
+    and what was to come. A part has a list of its own beside it: it costs the same however many shards there are,
+    and no two machines write to one.
     """
+    part = name.startswith(PARTS)
     with atomic_write(root / name) as temporary:
         yield temporary
         written = sums.of(temporary)
+        if part:
+            there = _part_sums(root, name) if (root / name).exists() else []
+            _write_list(root / _listed(name), {name: [*there, written]})
+        else:
+            with change_sums(root) as known:
+                known[name] = [*known.get(name, [None]), written]
+    if not part:
         with change_sums(root) as known:
-            known[name] = [*known.get(name, [None]), written]
-    with change_sums(root) as known:
-        known[name] = [written]
+            known[name] = [written]
+
+
+def write_files(root: Path, contents: Mapping[str, bytes]) -> None:
+    """`recorded_write` of several files, whose checksums are noted together."""
+    with recorded_moves(root, {name: sums.of(content) for name, content in contents.items()}):
+        for name, content in contents.items():
+            with atomic_write(root / name) as temporary:
+                temporary.write_bytes(content)
 
 
 @contextlib.contextmanager
 def change_sums(root: Path) -> Iterator[Sums]:
-    """The checksums of a split, to be changed by one thread of one process at a time."""
+    """The checksums of a split but for its parts, to be changed by one thread of one process at a time."""
     with _opened(root / SUMS_LOCK) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        known = read_sums(root)
+        known = _read_list(root)
         before = {name: list(values) for name, values in known.items()}
         yield known
         if known != before or not (root / SUMS).exists():
-            with atomic_write(root / SUMS) as temporary:
-                temporary.write_text(sums.render(known))
+            _write_list(root / SUMS, known)
 
 
 def read_sums(root: Path) -> Sums:
@@ -151,6 +170,11 @@ def read_sums(root: Path) -> Sums:
 
     A split that was fetched, or made by an older version, has the published checksums of its shards alone.
     """
+    waiting = (f"{PARTS}/{path.name}" for path in sorted((root / PARTS).glob("episode-*.parquet")))
+    return _read_list(root) | {name: _part_sums(root, name) for name in waiting if (root / _listed(name)).exists()}
+
+
+def _read_list(root: Path) -> Sums:
     path = untrusted.inside(root, SUMS)
     if not path.exists():
         return {name: [known] for name, known in published_sums(root).items()}
@@ -162,6 +186,28 @@ def read_sums(root: Path) -> Sums:
     except ValueError:
         pass
     raise DmaskError(f"{path} is damaged; mend it with `dmask verify --repair`")
+
+
+def _listed(part: str) -> str:
+    """Path, relative to the root, of the list beside a part."""
+    return f"{part.removesuffix('.parquet')}.json"
+
+
+def _part_sums(root: Path, name: str) -> list[Sum | None]:
+    """What a part may be: nothing at all where its list is damaged, so that it is made anew."""
+    path = untrusted.inside(root, _listed(name))
+    if not path.exists():
+        return [None]
+    try:
+        with untrusted.opened(path) as file:
+            return sums.parse(file.read(sums.BYTES).decode())[name]
+    except (ValueError, KeyError):
+        return []
+
+
+def _write_list(path: Path, known: Sums) -> None:
+    with atomic_write(path, synced=path.name == SUMS) as temporary:  # a part that lost its list is made anew
+        temporary.write_text(sums.render(known))
 
 
 def is_ours(name: str) -> bool:
@@ -182,6 +228,12 @@ def settle(root: Path) -> None:
     """
     for leftover in root.rglob(".*.tmp"):
         leftover.unlink()
+    for listed in (root / PARTS).glob("episode-*.json"):
+        part = listed.with_suffix(".parquet")
+        if not part.exists():
+            listed.unlink()  # it is in its shard, or was never whole
+        elif len(values := _part_sums(root, f"{PARTS}/{part.name}")) > 1 and (whole := sums.of(part)) in values:
+            _write_list(listed, {f"{PARTS}/{part.name}": [whole]})
     with change_sums(root) as known:
         for name, values in list(known.items()):
             file = root / name
@@ -215,6 +267,8 @@ def forget(root: Path, names: Iterable[str]) -> None:
         for name in names:
             (root / name).unlink(missing_ok=True)
             known.pop(name, None)
+            if name.startswith(PARTS):
+                (root / _listed(name)).unlink(missing_ok=True)
 
 
 def write_parquet(root: Path, name: str, groups: Iterable[pa.Table], schema_: pa.Schema) -> None:

@@ -1,0 +1,86 @@
+"""Thirty kills at random moments of one dataset's making, of all processes or of a worker, cost no byte."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from damage import contents
+from test_generate import REPOSITORY, SMALL_SHARDS, SPEC, command
+
+from distractor_data.dataset import meta, storage
+
+RUNS = 20  # each is killed; in every other one a worker is killed before
+LONG = dataclasses.replace(SPEC, episodes=150)
+
+
+def begin(out: Path) -> subprocess.Popen[bytes]:
+    """A run in shards of two, so that it is writing shards, lists and parts nearly all the time."""
+    _, _, _, *arguments = command(out, "--workers", "2", spec=LONG)
+    return subprocess.Popen(
+        [sys.executable, "-c", SMALL_SHARDS, *arguments],
+        cwd=REPOSITORY,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def stored(root: Path) -> int:
+    """Episodes that are in shards or parts."""
+    return 2 * len(storage.shards(root)) + len(list((root / storage.PARTS).glob("episode-*.parquet")))
+
+
+def await_moment(run: subprocess.Popen[bytes], root: Path, draw: random.Random) -> Path | None:
+    """Wait until the run has got on by a few episodes, and then for a random time or for a file that is being
+    written, which is returned."""
+    goal = stored(root) + draw.randrange(1, 4)
+    while run.poll() is None and stored(root) < goal:
+        time.sleep(0.01)
+    if draw.random() < 0.3:
+        time.sleep(draw.uniform(0, 0.3))
+        return None
+    while run.poll() is None:
+        if writing := [path for path in root.rglob(".*.tmp") if draw.random() < 0.5]:
+            return writing[0]
+    return None
+
+
+def worker_of(run: subprocess.Popen[bytes], draw: random.Random) -> int:
+    """A worker's process."""
+    listed = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(run.pid)], capture_output=True, text=True)
+    return int(draw.choice([line for line in listed.stdout.splitlines() if "spawn_main" in line]).split()[0])
+
+
+@pytest.mark.slow
+def test_thirty_kills(tmp_path: Path) -> None:
+    seed = time.time_ns()
+    draw, kills, interrupted = random.Random(seed), 0, 0
+    root = tmp_path / "killed" / LONG.env / "train"
+    for number in range(RUNS):
+        run = begin(tmp_path / "killed")
+        if number % 2:
+            await_moment(run, root, draw)
+            os.kill(worker_of(run, draw), signal.SIGKILL)
+            kills += 1
+        await_moment(run, root, draw)
+        assert run.poll() is None, f"seed {seed}: the run was over before it could be killed"
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        kills += 1
+        open_lists = any(len(values) > 1 for values in storage.read_sums(root).values())
+        interrupted += open_lists or any(root.rglob(".*.tmp"))
+        assert not meta.damaged(root), f"seed {seed}"
+    assert kills == 30
+    assert interrupted >= 5, f"seed {seed}: hardly a write was interrupted"
+    assert stored(root) < LONG.episodes
+    assert begin(tmp_path / "killed").wait() == 0, f"seed {seed}"
+    assert begin(tmp_path / "whole").wait() == 0
+    assert contents(root) == contents(tmp_path / "whole" / LONG.env / "train"), f"seed {seed}"
