@@ -9,11 +9,12 @@ import reprlib
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import PurePath
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from distractor_data.errors import DmaskError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHORT_NAMES = {
     "walker": "walker-run",
@@ -157,6 +158,8 @@ class Spec:
     def seed_sequence(self, episode: int, purpose: Purpose) -> np.random.SeedSequence:
         """The random stream of one purpose in one episode; the split is in the key, so no two share one."""
         key = (SPLITS.index(self.split), self.first + episode, int(purpose))
+        import numpy as np  # here, so that a command line answers without it
+
         return np.random.SeedSequence(self.seed, spawn_key=key)
 
     def seed32(self, episode: int, purpose: Purpose) -> int:

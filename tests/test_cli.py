@@ -127,7 +127,8 @@ def test_an_output_that_is_a_file_or_not_empty_is_refused(tmp_path):
 def test_help_answers_without_heavy_imports():
     code = (
         "import sys, distractor_data.cli as c; "
-        "heavy = {'torch', 'mujoco', 'dm_control', 'sam2', 'jax', 'datasets', 'pandas', 'cv2', 'matplotlib'}; "
+        "heavy = {'numpy', 'torch', 'mujoco', 'dm_control', 'sam2', 'jax', 'datasets', 'pandas', 'cv2', 'pyarrow'}; "
+        "heavy |= {'matplotlib'}; "
         "print(heavy & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
