@@ -55,9 +55,6 @@ def wanted_shards(spec: Spec | Import) -> list[range]:
     return [range(start, min(start + size, spec.episodes)) for start in range(0, spec.episodes, size)]
 
 
-# --- files that appear whole or not at all -------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def atomic_write(path: Path, synced: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it at the end; removed where the body raises.
@@ -117,9 +114,6 @@ def json_text(value: Any) -> str:
 def read_json(path: Path) -> Any:
     """Read JSON. Raises `DmaskError` naming a missing or damaged file."""
     return untrusted.read_json(path)
-
-
-# --- files with a checksum -------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -292,9 +286,6 @@ def write_parquet(root: Path, name: str, groups: Iterable[pa.Table], schema_: pa
             writer.write_table(group, row_group_size=min(ROW_GROUP, max(1, rows)))
 
 
-# --- images --------------------------------------------------------------------------------------------------
-
-
 def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None) -> np.ndarray:
     """An image column as one array: (N, H, W, 3), or (N, H, W) where the images have one channel, uint8.
 
@@ -323,9 +314,6 @@ def decode_images(column: pa.ChunkedArray | pa.Array, threads: int | None = None
     except (cv2.error, ValueError, MemoryError) as error:
         raise DmaskError(f"an image of the dataset is damaged ({error}); pull or generate it again") from error
     return decoded
-
-
-# --- shards --------------------------------------------------------------------------------------------------
 
 
 def write_shard(root: Path, shard: int, frames: pa.Table, episodes: pa.Table) -> None:
