@@ -53,7 +53,7 @@ TABLE: dict[str, Mini | Left] = {
     "dmask generate --env metaworld/reach --env metaworld/drawer-open --episodes 100 --out data/metaworld": Mini(
         f"--episodes 1 {SMALL}"
     ),
-    "dmask generate --env metaworld/mt10 --episodes 100 --steps-after-success 50 --mask-objects --out data/mt10": Mini(
+    "dmask generate --env metaworld/mt10 --episodes 100 --steps-after-success 9 --mask-objects --out data/mt10": Mini(
         f"--episodes 1 {SMALL}", {"metaworld/mt10": "metaworld/push"}
     ),
     "dmask view data/distracting-dcs-masked --out page.html": Mini(),
