@@ -50,6 +50,12 @@ TABLE: dict[str, Mini | Left] = {
     ),
     "dmask generate --env cheetah --episodes 20 --backgrounds DAVIS/JPEGImages/480p --policy random --clean "
     "--split test": Mini(f"--episodes 1 {SMALL}"),
+    "dmask generate --env metaworld/reach --env metaworld/drawer-open --episodes 100 --out data/metaworld": Mini(
+        f"--episodes 1 {SMALL}"
+    ),
+    "dmask generate --env metaworld/mt10 --episodes 100 --steps-after-success 9 --mask-objects --out data/mt10": Mini(
+        f"--episodes 1 {SMALL}", {"metaworld/mt10": "metaworld/push"}
+    ),
     "dmask view data/distracting-dcs-masked --out page.html": Mini(),
     "dmask view data/distracting-dcs-masked --serve": Left("serves until Ctrl-C; tests/test_view.py looks at it"),
     "dmask preview data/distracting-dcs-masked --env walker --out walker.mp4": Mini(),
