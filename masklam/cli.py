@@ -170,6 +170,7 @@ def view(
     rollouts: Annotated[
         bool, typer.Option("--rollouts", help="Play each run's policy, one episode a split.")
     ] = False,
+    backgrounds: Annotated[str | None, typer.Option(help="Videos of the rollouts; default: as trained.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …; auto: the best there is.")] = "auto",
     cache: Annotated[str | None, typer.Option(help="Folder of decoded frames; default: ~/.cache/dmask.")] = None,
     quiet: Quiet = False,
@@ -178,7 +179,7 @@ def view(
     from distractor_data import terminal
     from masklam.view import view as make
 
-    terminal.print_paths([make(found, out, dataset, rollouts, device, cache)])
+    terminal.print_paths([make(found, out, dataset, rollouts, backgrounds, device, cache)])
 
 
 def main() -> None:

@@ -48,13 +48,13 @@ class Scene:
         return len(next(iter(self.pictures.values())))
 
 
-def open_job(run: Run, dataset: str | None, device: str, cache: str | None) -> tuple[Job, torch.device]:
-    """The run's data and its trained model. `dataset` is where the data lie, if not where they did.
+def open_job(run: Run, places: dict[str, str], device: str, cache: str | None) -> tuple[Job, torch.device]:
+    """The run's data and its trained model. `places` are settings that differ here: `dataset`, `backgrounds`.
 
     Raises `DmaskError` where the data aren't there or are others, and where nothing is trained.
     """
     place, settings = torch.device(pick_device(device)), _settings(run)
-    settings = replace(settings, dataset=dataset or settings.dataset, reference="")
+    settings = replace(settings, **{"reference": "", **places})  # type: ignore[arg-type]
     run.check_dataset(settings.dataset, settings.env)
     if not (run.folder / WEIGHTS).exists():
         raise DmaskError("no stage of it is finished yet")

@@ -25,13 +25,15 @@ def view(
     out: Path,
     dataset: str | None = None,
     rollouts: bool = False,
+    backgrounds: str | None = None,
     device: str = "auto",
     cache: str | None = None,
 ) -> Path:
     """Write the page `out` of runs (folders) and of at most one study's results (Parquet).
 
-    Scenes need the data of a run, at `dataset` or where they were, and `rollouts` its environment; what can't be
-    shown is named in the page. Raises `DmaskError` for what is neither a run nor a study's results.
+    Scenes need the data of a run, at `dataset` or where they were, and `rollouts` its environment and videos, at
+    `backgrounds` or where they were; what can't be shown is named in the page. Raises `DmaskError` for what is
+    neither a run nor a study's results.
     """
     folders = [path for path in found if path.suffix != ".parquet"]
     studies = [path for path in found if path.suffix == ".parquet"]
@@ -47,8 +49,9 @@ def view(
     told = [_told(name, run) for name, run in runs.items()]
     shown: list[dict[str, Any]] = []
     attached: list[tuple[str, Any]] = []
+    places = {name: value for name, value in (("dataset", dataset), ("backgrounds", backgrounds)) if value}
     for one, (name, run) in zip(told, runs.items(), strict=True):
-        for scene in _scenes(run, one["missing"], dataset, rollouts, device, cache):
+        for scene in _scenes(run, one["missing"], places, rollouts, device, cache):
             shown.append(scenes.described(scene, name, CHUNK))
             attached.append((shown[-1]["key"], _chunks(scene)))
     data = {
@@ -102,18 +105,20 @@ def curves(metrics: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                 if key in m:
                     plot = plots.setdefault(title, {"title": title, "logarithmic": key == "loss", "lines": {}})
                     label = f"{name}, {budget} labelled" if budget else name
-                    line = plot["lines"].setdefault(label, {"name": label, "x": [], "y": [], "colour": number})
+                    other = any(line["colour"] == number for line in plot["lines"].values())
+                    new = {"name": label, "x": [], "y": [], "colour": number, "dashed": other}
+                    line = plot["lines"].setdefault(label, new)
                     line["x"].append(m["step"])
                     line["y"].append(m[key])
     return [{**plot, "lines": list(plot["lines"].values())} for plot in plots.values()]
 
 
 def _scenes(
-    run: Run, missing: list[str], dataset: str | None, rollouts: bool, device: str, cache: str | None
+    run: Run, missing: list[str], places: dict[str, str], rollouts: bool, device: str, cache: str | None
 ) -> Iterator[scenes.Scene]:
     """What can be shown of a run; what can't is added to `missing`."""
     try:
-        job, place = scenes.open_job(run, dataset, device, cache)
+        job, place = scenes.open_job(run, places, device, cache)
     except DmaskError as error:
         missing.append(f"not shown: the model at work ({error})")
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,13 @@ import pytest
 import torch
 from browser import chromium, faults, page, painted, pixels
 
+from distractor_data import envs
 from distractor_data.errors import DmaskError
+from distractor_data.pipeline import generate
+from distractor_data.spec import Spec
 from masklam import probe, results, scenes
+from masklam.data import normalise
+from masklam.evaluate import rollout_spec
 from masklam.measures import measures
 from masklam.models import Model
 from masklam.probes import fitting, latents
@@ -64,7 +70,7 @@ def test_the_reconstruction_is_the_models_beside_the_frame_and_its_mask(page, sh
     page.wait_for_function("!player.drawing")
     labels = page.locator("#views figcaption").all_inner_texts()
     assert labels == ["Next frame", "Its mask", "Reconstruction"]
-    job, _ = scenes.open_job(Run(runs[0]), None, "cpu", None)
+    job, _ = scenes.open_job(Run(runs[0]), {}, "cpu", None)
     t = job.frames.transitions(job.held[:1])[7:8]
     np.testing.assert_array_equal(picture(page, 0), job.frames.image[t + 1][0].numpy())
     assert ((picture(page, 1)[..., 0] > 0) == job.frames.masks(t + 1)[0, 0].bool().numpy()).all()
@@ -78,7 +84,7 @@ def test_the_reconstruction_is_the_models_beside_the_frame_and_its_mask(page, sh
 def test_the_plots_have_the_true_action_and_what_the_probe_reads(page, shown, runs):
     page.goto(f"{shown}#laom/held-out/5")
     painted(page, 5)
-    job, device = scenes.open_job(Run(runs[1]), None, "cpu", None)
+    job, device = scenes.open_job(Run(runs[1]), {}, "cpu", None)
     t, fit = job.frames.transitions(job.held[:1]), fitting(job)
     with torch.no_grad():
         ridge = probe.fit(
@@ -133,7 +139,7 @@ def test_the_study_is_filtered_and_sorted(page, shown):
     page.goto(shown)
     page.locator("#study-measure").select_option("linear probe NMSE")
     page.locator("#study-split").select_option("test")
-    page.locator("#study-env").select_option("cheetah-run")
+    assert "cheetah-run" in page.locator("#study-title").inner_text()  # the only one; said once
     page.locator("#study th button", has_text="Mean").click()
     chosen = {"measure": "linear probe NMSE", "split": "test", "env": "cheetah-run"}
     wanted = results.groups([row for row in rows if chosen.items() <= row.items()], "difficulty", "label", "samples")
@@ -188,6 +194,30 @@ def test_what_a_stranger_wrote_is_text(page, runs, tmp_path):
     assert page.locator("img").count() == 0
     assert page.title() == run.name
     assert HOSTILE in page.locator("#runs").inner_text()
+
+
+def test_rollouts_are_played_by_the_policy(page, tmp_path):
+    spec = Spec(env="walker-run", episodes=2, steps=6, image_size=32)
+    generate(spec, tmp_path / "d", workers=1)
+    settings = Settings(str(tmp_path / "d"), method="bc", labelled_trajectories=(0,), **SMALL, stages=("policy",))
+    train(settings, str(tmp_path / "run"), "cpu")
+    page.goto(view([tmp_path / "run"], tmp_path / "page.html", rollouts=True, device="cpu").as_uri())
+    painted(page, 0)
+    job, _ = scenes.open_job(Run(tmp_path / "run"), {}, "cpu", None)
+    env = envs.make(replace(rollout_spec(job), split="test"), 0)
+    images, total, done = [env.reset().image], 0.0, False
+    while not done:
+        with torch.no_grad():
+            action = job.model.act(normalise(torch.from_numpy(images[-1]).permute(2, 0, 1)[None]))
+        observation, reward, done = env.step(action[0].numpy())
+        images, total = [*images, observation.image], total + reward
+    env.close()
+    page.locator("#scene").select_option(label=f"run: rollout, unseen videos, return {total:.1f}")
+    page.wait_for_url("**#run/rollout-test/0")
+    for t in (0, len(images) - 1):
+        page.locator("#scrub").fill(str(t))
+        painted(page, t)
+        np.testing.assert_array_equal(picture(page, 0), images[t])
 
 
 def test_what_is_neither_run_nor_study_is_refused(runs, tmp_path):

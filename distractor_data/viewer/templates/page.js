@@ -68,7 +68,10 @@ function bytes(base64) {
 function facts(node, pairs) {
   const known = pairs.filter(([, value]) => value !== null && value !== undefined);
   node.replaceChildren(
-    ...known.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))),
+    ...known.map(([name, value]) => {
+      const text = String(value);
+      return make("div", { class: text.length > 24 ? "long" : null }, make("dt", {}, name), make("dd", {}, text));
+    }),
   );
 }
 

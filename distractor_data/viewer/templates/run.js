@@ -94,15 +94,19 @@ const STUDY = [
 
 function showStudy() {
   find("#study").hidden = false;
-  find("#study-title").textContent = `Study ${data.study.name}`;
+  const single = (key) => new Set(data.study.rows.map((row) => row[key])).size < 2;
+  const same = ["env", "difficulty"].filter(single); // said once, in the title
+  const title = [`Study ${data.study.name}`, ...same.map((key) => data.study.rows[0]?.[key])];
+  find("#study-title").textContent = title.join(", ");
   const filters = ["env", "measure", "split"].map((key) => {
     const select = find(`#study-${key}`);
     const values = [...new Set(data.study.rows.map((row) => row[key]))].sort();
     select.append(make("option", { value: "" }, "all"), ...values.map((value) => make("option", { value }, value)));
     select.addEventListener("change", filter);
+    select.parentElement.hidden = single(key);
     return [key, select];
   });
-  const held = STUDY.filter(({ key }) => data.study.rows.some((row) => row[key] !== null));
+  const held = STUDY.filter(({ key }) => !same.includes(key) && data.study.rows.some((row) => row[key] !== null));
   let table = null;
   function filter() {
     const rows = data.study.rows.filter((row) => filters.every(([key, { value }]) => !value || row[key] === value));
