@@ -160,6 +160,28 @@ def info(
     terminal.print_model(describe(source), json)
 
 
+@app.command(epilog="Example: masklam view runs/masklam-walker-run-0 runs/lapo-walker-run-0 --rollouts")
+def view(
+    found: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Folders of runs; also a study's results, its .parquet.")
+    ],
+    out: Annotated[Path, typer.Option(help="The page's file.")] = Path("runs.html"),
+    dataset: Annotated[str | None, typer.Option(help="Where the data are; default: as trained.")] = None,
+    rollouts: Annotated[
+        bool, typer.Option("--rollouts", help="Play each run's policy, one episode a split.")
+    ] = False,
+    backgrounds: Annotated[str | None, typer.Option(help="Videos of the rollouts; default: as trained.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …; auto: the best there is.")] = "auto",
+    cache: Annotated[str | None, typer.Option(help="Folder of decoded frames; default: ~/.cache/dmask.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Look at runs in a browser: curves, reconstructions, actions that a probe reads, measures, a study's table."""
+    from distractor_data import terminal
+    from masklam.view import view as make
+
+    terminal.print_paths([make(found, out, dataset, rollouts, backgrounds, device, cache)])
+
+
 def main() -> None:
     """Entry point of the console script."""
     run_cli(app, "masklam")

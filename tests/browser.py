@@ -57,22 +57,21 @@ def pixels(page: Page, view: int = 0) -> list[int]:
 
 
 def faults(page: Page) -> list[Any]:
-    """What axe-core finds serious or critical, in light and dark, at both widths."""
+    """What axe-core finds serious or critical: in light and dark, and on a phone."""
     if not AXE.exists():
         pytest.skip("needs axe-core; `make browser` installs it")
     page.evaluate(AXE.read_text())  # not as an element: the page's policy lets none run
     found = []
-    for size in WIDTHS.values():
-        page.set_viewport_size(size)  # type: ignore[arg-type]
-        for theme in ("light", "dark"):
-            if page.locator("html").get_attribute("data-theme") != theme:
-                page.locator("#theme").click()
-            page.mouse.move(0, 0)
-            page.wait_for_timeout(200)  # colours change over a moment
-            violations = page.evaluate("axe.run()")["violations"]
-            found += [
-                (theme, size["width"], one["id"], [node["html"] for node in one["nodes"]])
-                for one in violations
-                if one["impact"] in ("serious", "critical")
-            ]
+    for theme, width in (("light", "desktop"), ("dark", "desktop"), ("dark", "phone")):
+        page.set_viewport_size(WIDTHS[width])  # type: ignore[arg-type]
+        if page.locator("html").get_attribute("data-theme") != theme:
+            page.locator("#theme").click()
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(200)  # colours change over a moment
+        violations = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+        found += [
+            (theme, width, one["id"], [node["html"] for node in one["nodes"]])
+            for one in violations
+            if one["impact"] in ("serious", "critical")
+        ]
     return found

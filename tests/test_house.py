@@ -13,10 +13,11 @@ PACKAGES = "distractor_data", "masklam", "cards"
 # From the roof to the ground. A room is a module or a package; of two that fit, the longer name counts.
 ROOMS = """
 masklam.cli
-masklam.study  masklam.publish  masklam.info
+masklam.study  masklam.publish  masklam.info  masklam.view
 masklam.plots  masklam.results  masklam.plan
 masklam.train
 masklam.card
+masklam.scenes
 masklam.evaluate  masklam.stages  masklam.external
 masklam.probes  masklam.rollouts
 masklam.loop  masklam.job

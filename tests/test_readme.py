@@ -84,6 +84,9 @@ TABLE: dict[str, Mini | Left] = {
     "masklam study scripts/studies/cpu.toml --jobs 2": Left(
         "takes hours; tests/test_masklam_study.py runs a small one"
     ),
+    "masklam view runs/masklam-walker-run-0 scripts/studies/results/cpu.parquet": Mini(
+        instead={"scripts/studies/results/cpu.parquet": str(bare.REPOSITORY / "scripts/studies/results/cpu.parquet")}
+    ),
     "torchrun --nproc-per-node 8 -m masklam.cli train --env walker-run --method masklam": Left(
         "wants eight devices; tests/test_masklam_distributed.py runs two processes"
     ),

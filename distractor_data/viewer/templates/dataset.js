@@ -17,22 +17,12 @@ const split = find("#split");
 const where = find("#where");
 const names = data.splits.map((one) => `${one.config}/${one.split}`);
 let state = { part: null, episode: null };
-let timer = 0;
 let table = null;
 let plots = [];
 let histograms = [];
 
-const address = (part, episode, t) =>
-  `#${[part.config, part.split, episode, t].map((one) => encodeURIComponent(one)).join("/")}`;
-
 function parsed(hash) {
-  const [config, name, episode, t] = hash.slice(1).split("/").map((one) => {
-    try {
-      return decodeURIComponent(one);
-    } catch {
-      return one;
-    }
-  });
+  const [config, name, episode, t] = addressed(hash);
   const part = data.splits.find((one) => one.config === config && one.split === name);
   return part && { part, episode: Number(episode || part.open), t: Number(t || 0) || 0 };
 }
@@ -40,10 +30,9 @@ function parsed(hash) {
 const player = new Player((t, playing) => {
   for (const plot of plots) plot.at(t);
   if (playing || !state.part) return;
-  const hash = address(state.part, state.episode, t);
-  where.textContent = hash.slice(1);
-  clearTimeout(timer);
-  timer = setTimeout(() => history.replaceState(null, "", hash), 150); // browsers count such calls
+  const { config, split: name } = state.part;
+  where.textContent = [config, name, state.episode, t].join("/");
+  setAddress(address(config, name, state.episode, t));
 });
 
 function showSplit(part) {
@@ -58,7 +47,7 @@ function showSplit(part) {
     ["Expert's return", part.expert === null ? null : shown(part.expert, 1)],
   ]);
   const held = COLUMNS.filter(({ key }) => part.rows.some((row) => row[key] !== null && row[key] !== undefined));
-  const link = (row) => (part.held && !part.held.includes(row.episode) ? null : address(part, row.episode, 0));
+  const link = (row) => (part.held && !part.held.includes(row.episode) ? null : address(part.config, part.split, row.episode, 0));
   const columns = held.map((column) => (column.key === "episode" ? { ...column, link } : column));
   state = { part, episode: null };
   table = new SortedTable(find("#episodes"), columns, part.rows, { current: (row) => row.episode === state.episode });

@@ -35,6 +35,29 @@ function attached(name) {
   return null;
 }
 
+// Where a page is, as its address holds it: parts of any text, between slashes.
+const address = (...parts) => `#${parts.map(encodeURIComponent).join("/")}`;
+
+function addressed(hash) {
+  return hash
+    .slice(1)
+    .split("/")
+    .map((part) => {
+      try {
+        return decodeURIComponent(part);
+      } catch {
+        return part;
+      }
+    });
+}
+
+let addressTimer = 0;
+
+function setAddress(hash) {
+  clearTimeout(addressTimer);
+  addressTimer = setTimeout(() => history.replaceState(null, "", hash), 150); // browsers count such calls
+}
+
 function bytes(base64) {
   const text = atob(base64);
   const found = new Uint8Array(text.length);
@@ -45,7 +68,10 @@ function bytes(base64) {
 function facts(node, pairs) {
   const known = pairs.filter(([, value]) => value !== null && value !== undefined);
   node.replaceChildren(
-    ...known.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))),
+    ...known.map(([name, value]) => {
+      const text = String(value);
+      return make("div", { class: text.length > 24 ? "long" : null }, make("dt", {}, name), make("dd", {}, text));
+    }),
   );
 }
 
@@ -79,7 +105,7 @@ const ROWS_AT_ONCE = 200;
 
 class SortedTable {
   // columns: {key, title, help, text, format, link}; rows: objects. More rows are drawn when the last comes near.
-  constructor(region, columns, rows, { sort = null, current = () => false } = {}) {
+  constructor(region, columns, rows, { sort = null, direction = 1, current = () => false } = {}) {
     this.columns = columns;
     this.rows = rows.map((row, place) => ({ row, place }));
     this.current = current;
@@ -89,7 +115,7 @@ class SortedTable {
     this.end = make("div");
     region.replaceChildren(table, this.end);
     new IntersectionObserver(([entry]) => entry.isIntersecting && this.more(), { root: region }).observe(this.end);
-    this.sort(sort ?? columns[0].key, 1);
+    this.sort(sort ?? columns[0].key, direction);
   }
 
   head(column) {

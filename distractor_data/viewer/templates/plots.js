@@ -16,8 +16,9 @@ function extent(values) {
 }
 
 class Plot {
-  // lines: {name, x (optional: 0, 1, …), y, colour, dashed}; `seek` is called with x where the plot is pressed.
-  constructor(container, { title, lines, range = null, seek = null, tall = false, ticks = null, logarithmic = false }) {
+  // lines: {name, x (optional: 0, 1, …), y, colour, dashed}; `seek` is called with x where the plot is pressed, and
+  // with `hover` wherever the pointer is.
+  constructor(container, { title, lines, range = null, seek = null, tall = false, ticks = null, logarithmic = false, hover = false }) {
     this.lines = lines;
     this.scale = logarithmic ? (value) => (value > 0 ? Math.log10(value) : null) : (value) => value;
     const xs = lines.flatMap((line) => (line.x ? extent(line.x) : [0, Math.max(line.y.length - 1, 1)]));
@@ -31,7 +32,7 @@ class Plot {
       this.legend.append(make("span", {}, ...named, value));
       return value;
     });
-    const svg = this.draw(title, seek);
+    const svg = this.draw(title, seek, hover);
     const [low, high] = this.y.map((value) => shown(logarithmic ? 10 ** value : value, 2));
     const node = make(
       "div",
@@ -57,7 +58,7 @@ class Plot {
     return y === null ? null : 96 - (92 * (y - this.y[0])) / (this.y[1] - this.y[0]);
   }
 
-  draw(title, seek) {
+  draw(title, seek, hover) {
     const description = `${title}: ${this.lines.map((line) => line.name).join(", ")}`;
     const svg = make("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": description });
     if (this.y[0] < 0 && this.y[1] > 0) {
@@ -82,7 +83,7 @@ class Plot {
     svg.append(this.cursor);
     if (seek) {
       const follow = (event) => {
-        if (event.type === "pointermove" && !event.buttons) return;
+        if (event.type === "pointermove" && !event.buttons && !hover) return;
         const box = svg.getBoundingClientRect();
         const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
         seek(this.x[0] + share * (this.x[1] - this.x[0]));
@@ -94,14 +95,19 @@ class Plot {
     return svg;
   }
 
+  // The index of a line's point that lies nearest to x.
+  near(line, x) {
+    if (!line.x) return Math.round(x);
+    return line.x.reduce((best, one, k) => (Math.abs(one - x) < Math.abs(line.x[best] - x) ? k : best), 0);
+  }
+
   at(x) {
     const place = this.place(x);
     this.cursor.setAttribute("visibility", "visible");
     this.cursor.setAttribute("x1", place);
     this.cursor.setAttribute("x2", place);
     this.lines.forEach((line, i) => {
-      const value = line.x ? line.y[line.x.indexOf(x)] : line.y[Math.round(x)];
-      this.values[i].textContent = ` ${shown(value ?? null)}`;
+      this.values[i].textContent = ` ${shown(line.y[this.near(line, x)] ?? null)}`;
     });
   }
 }
