@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
@@ -52,6 +53,7 @@ def set_quiet(quiet: bool) -> None:
     """Whether nothing but errors, and what was asked for as JSON, is printed from now on."""
     global _quiet
     _quiet = quiet
+    logging.getLogger("distractor_data").setLevel(logging.ERROR if quiet else logging.NOTSET)
 
 
 def _stdout(**options: Any) -> Console:

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -54,9 +56,24 @@ def await_moment(run: subprocess.Popen[bytes], root: Path, draw: random.Random) 
 
 
 def worker_of(run: subprocess.Popen[bytes], draw: random.Random) -> int:
-    """A worker's process."""
-    listed = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(run.pid)], capture_output=True, text=True)
-    return int(draw.choice([line for line in listed.stdout.splitlines() if "spawn_main" in line]).split()[0])
+    """A worker's process; what waited for its shard may have been put in one before any is begun."""
+    while run.poll() is None:
+        ps = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(run.pid)]
+        listed = subprocess.run(ps, capture_output=True, text=True).stdout.splitlines()
+        if workers := [line for line in listed if "spawn_main" in line]:
+            return int(draw.choice(workers).split()[0])
+    raise AssertionError("the run was over before it could be killed")
+
+
+@contextmanager
+def killed_at_last(run: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever happens, no process is left."""
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
 
 
 @pytest.mark.slow
@@ -66,14 +83,13 @@ def test_thirty_kills(tmp_path: Path) -> None:
     root = tmp_path / "killed" / LONG.env / "train"
     for number in range(RUNS):
         run = begin(tmp_path / "killed")
-        if number % 2:
+        with killed_at_last(run):
+            if number % 2:
+                await_moment(run, root, draw)
+                os.kill(worker_of(run, draw), signal.SIGKILL)
+                kills += 1
             await_moment(run, root, draw)
-            os.kill(worker_of(run, draw), signal.SIGKILL)
-            kills += 1
-        await_moment(run, root, draw)
-        assert run.poll() is None, f"seed {seed}: the run was over before it could be killed"
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
+            assert run.poll() is None, f"seed {seed}: the run was over before it could be killed"
         kills += 1
         open_lists = any(len(values) > 1 for values in storage.read_sums(root).values())
         interrupted += open_lists or any(root.rglob(".*.tmp"))
