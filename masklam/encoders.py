@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a latent action model is built from."""
+
+    channels_in: int  # of an observation: 3 a frame of its stack
+    channels: list[int]  # of the encoder's resolutions
+    blocks: int  # residual ones a resolution
+    side: int  # of the encoder's last map
+    latent_dim: int
+    action_dim: int
+    heads: int  # width of LAOM's
+    quantize: str
+
+    @property
+    def map(self) -> tuple[int, int, int]:
+        """Shape of the encoder's last map (C, h, w)."""
+        return self.channels[-1], self.side, self.side
+
+    @property
+    def embedding(self) -> int:
+        """Values of that map."""
+        return self.channels[-1] * self.side**2
 
 
 class ResidualBlock(nn.Module):

@@ -25,7 +25,7 @@ LIMITS = {
     "res_blocks": (0, 64),
     "heads": (1, 1 << 16),
     "policy_scale": (1, 64),
-    "policy_layers": (1, 16),
+    "policy_layers": (0, 16),  # 0 are the method's own
 }
 ARGUMENTS: dict[str, Kind] = {
     **{name: whole(*limits) for name, limits in LIMITS.items()},

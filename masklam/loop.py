@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from distractor_data.device import uses_bf16
 from distractor_data.errors import DmaskError
 from masklam.bar import bar
-from masklam.objectives import Consistency
+from masklam.objectives import Objective
 from masklam.run import Run
 from masklam.settings import Settings
 
@@ -44,7 +44,7 @@ class Trainer:
     def fit(
         self,
         stage: str,
-        objective: nn.Module,
+        objective: Objective,
         batch: Callable[[int], Any],
         steps: int,
         lr: float,
@@ -79,8 +79,7 @@ class Trainer:
             if settings.clip:
                 accelerator.clip_grad_norm_(learnt, settings.clip)
             prepared.step()
-            if isinstance(objective, Consistency):
-                objective.after_step()
+            objective.after_step()
             losses.append(loss.detach())
             done = step + 1
             if done % LOG_EVERY and done < steps:

@@ -1,7 +1,10 @@
-"""The registry of methods: one row each.
+"""The one place where a method is defined: its model, its objective, the options it takes and their defaults.
+
+A new method is one more of `METHODS`. What computes in a new way has a file of its own, such as `reconstruction.py`,
+among which the two functions at the end choose.
 
 The networks and losses are those of LAOM's code (dunnolab/laom, with which `scripts/parity_laom.py` compares them).
-Where MaskLAM's paper asks for something else it is an option, whose default stands in the method's row:
+Where MaskLAM's paper asks for something else it is an option, whose default stands with the method:
 
 - `offset`: LAOM's code looks up to 10 steps ahead in all latent action models; in MaskLAM's paper LAPO and MaskLAM
   look one step ahead, and so they do here. IDM: one step in both.
@@ -10,14 +13,22 @@ Where MaskLAM's paper asks for something else it is an option, whose default sta
   stack of the next observation, as LAOM's code does; masks weight each of its frames by its own.
 - `mask_normalise`: MaskLAM's loss is `none`; the other two divide by the masks' area.
 
-`scripts/studies/paper.toml` has both papers' settings, row by row.
+`scripts/studies/paper.toml` has both papers' settings.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from distractor_data.errors import DmaskError, nearest
+
+if TYPE_CHECKING:
+    from masklam.consistency import Laom
+    from masklam.encoders import Sizes
+    from masklam.objectives import Objective, Weighting
+    from masklam.reconstruction import Lapo
+    from masklam.supervision import ActionModel
 
 # Options of `masklam train` that not all methods take.
 _LAM = ("mask_column", "encoder_scale", "encoder_deep", "offset", "steps", "warmup", "probe_every")
@@ -32,7 +43,7 @@ class Method:
     """What distinguishes a method from the others."""
 
     title: str
-    family: str  # which model: `lapo`, `laom`, `idm` (inverse dynamics on labels) or `bc` (no model)
+    family: str  # which latent action model: `lapo`, `laom`, `idm` (inverse dynamics on labels) or `bc` (none)
     options: tuple[str, ...] = ()  # of those that not all methods take
     masked: bool = False  # its loss is weighted by the agent's mask
     labels: bool = False  # its first stage sees the true actions of the labelled trajectories
@@ -54,7 +65,7 @@ class Method:
 
     def takes(self, option: str) -> bool:
         """Whether an option of `masklam train` does anything for it."""
-        return option in self.options or not any(option in row.options for row in METHODS.values())
+        return option in self.options or not any(option in other.options for other in METHODS.values())
 
 
 METHODS = {
@@ -96,8 +107,34 @@ METHODS = {
 
 
 def find(name: str) -> Method:
-    """The row of a method. Raises `DmaskError` for an unknown name."""
+    """The method of a name. Raises `DmaskError` for an unknown name."""
     if name not in METHODS:
         close = nearest(name, METHODS)
         raise DmaskError(f"unknown --method {name!r}{close}; choose one of {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def latent_action_model(method: Method, sizes: Sizes) -> Lapo | Laom | ActionModel:
+    """The untrained model of stage `lam`. Imported here: the command line knows methods, and its help needs no torch."""
+    from masklam.consistency import Laom
+    from masklam.reconstruction import Lapo
+    from masklam.supervision import ActionModel
+
+    if method.family == "lapo":
+        return Lapo(sizes)
+    if method.family == "laom":
+        return Laom(sizes, labels=method.labels, spatial=method.masked)
+    return ActionModel(sizes)
+
+
+def objective(lam: Lapo | Laom | ActionModel, weighting: Weighting, ema: float, label_weight: float) -> Objective:
+    """What stage `lam` minimises."""
+    from masklam.consistency import Consistency, Laom
+    from masklam.reconstruction import Lapo, Reconstruction
+    from masklam.supervision import Supervised
+
+    if isinstance(lam, Lapo):
+        return Reconstruction(lam, weighting)
+    if isinstance(lam, Laom):
+        return Consistency(lam, weighting, ema, label_weight)
+    return Supervised(lam)

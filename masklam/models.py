@@ -1,4 +1,4 @@
-"""The latent action models, policy and action decoder, and the one module that a run publishes."""
+"""Policy, action decoder, and the one module that a run publishes."""
 
 from __future__ import annotations
 
@@ -14,215 +14,12 @@ from torch import Tensor, nn
 from distractor_data.hub.repository import hub_errors
 from masklam import limits
 from masklam.data import Frames
-from masklam.encoders import Decoder, Encoder, ResidualBlock, flat, initialise, unflat, widths
+from masklam.encoders import Encoder, Sizes, initialise, widths
 from masklam.limits import VERSION
-from masklam.methods import find
+from masklam.methods import find, latent_action_model
 from masklam.published import pictures, published
+from masklam.settings import Settings
 from masklam.standard import Standard
-
-# --- bottlenecks ---------------------------------------------------------------------------------------------
-
-
-class FSQ(nn.Module):
-    """Finite scalar quantisation (Mentzer et al. 2023): each dimension rounded to one of `levels` in [-1, 1]."""
-
-    def __init__(self, levels: int = 5) -> None:
-        super().__init__()
-        self.size, self.reach = levels, (levels - 1) / 2
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        bounded = torch.tanh(z) * self.reach
-        rounded = bounded + (bounded.round() - bounded).detach()  # straight-through
-        return rounded / self.reach, z.new_zeros(())
-
-    def codes(self, quantised: Tensor) -> Tensor:
-        """Which level each dimension of a quantised latent action has; (B, d) → (B, d) int64."""
-        return ((quantised + 1) * self.reach).round().long()
-
-
-class VQ(nn.Module):
-    """Vector quantisation (van den Oord et al. 2017) of groups of dimensions, with one codebook for all groups."""
-
-    def __init__(self, latent_dim: int, codes: int = 64, group: int = 16, commitment: float = 0.25) -> None:
-        super().__init__()
-        self.size, self.group = codes, min(group, latent_dim)
-        self.commitment = commitment
-        self.codebook = nn.Embedding(codes, self.group)
-        nn.init.uniform_(self.codebook.weight, -1 / codes, 1 / codes)
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        parts = z.reshape(-1, self.group)
-        nearest = torch.cdist(parts.detach(), self.codebook.weight.detach()).argmin(1)
-        code = self.codebook(nearest).reshape(z.shape)
-        loss = F.mse_loss(code, z.detach()) + self.commitment * F.mse_loss(z, code.detach())
-        return z + (code - z).detach(), loss
-
-    def codes(self, quantised: Tensor) -> Tensor:
-        """Which code each group of a quantised latent action is; (B, d) → (B, groups) int64."""
-        parts = quantised.reshape(-1, self.group)
-        return torch.cdist(parts, self.codebook.weight).argmin(1).reshape(len(quantised), -1)
-
-
-class Continuous(nn.Module):
-    """No quantisation."""
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return z, z.new_zeros(())
-
-
-def bottleneck(quantize: str, latent_dim: int) -> nn.Module:
-    """`fsq`, `vq` or, for an empty name, none; each maps z to (z, the loss of its codes)."""
-    if quantize == "vq":
-        return VQ(latent_dim)
-    return FSQ() if quantize == "fsq" else Continuous()
-
-
-# --- latent action models ------------------------------------------------------------------------------------
-
-
-class Lapo(nn.Module):
-    """LAPO (Schmidt & Jiang 2024): inverse and forward dynamics that meet in a latent action.
-
-    The inverse dynamics encodes both observations on the channels; the forward dynamics joins the latent action
-    to the encoded observation at the encoder's last map.
-    """
-
-    def __init__(self, channels_in: int, channels: list[int], blocks: int, side: int, latent_dim: int, quantize: str):
-        super().__init__()
-        self.map = (channels[-1], side, side)
-        size = channels[-1] * side * side
-        self.idm = Encoder(2 * channels_in, channels, blocks)
-        self.to_latent = nn.Linear(size, latent_dim)
-        self.quantize = bottleneck(quantize, latent_dim)
-        self.fdm = Encoder(channels_in, channels, blocks)
-        self.from_latent = nn.Linear(latent_dim, size)
-        self.decoder = Decoder(2 * channels[-1], channels[::-1], blocks, channels_in)
-
-    def latent(self, now: Tensor, later: Tensor) -> Tensor:
-        """(B, C, H, W) twice → (B, d)."""
-        return self.bottleneck(now, later)[0]
-
-    def bottleneck(self, now: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.idm(torch.cat([now, later], dim=1))  # (B, C', h, w)
-        return self.quantize(self.to_latent(F.gelu(flat(features))))
-
-    def predict(self, now: Tensor, z: Tensor) -> Tensor:
-        """The next observation (B, C, H, W), all frames of its stack, from an observation and a latent action."""
-        joined = torch.cat([self.fdm(now), unflat(self.from_latent(z), self.map)], dim=1)
-        return self.decoder(joined)
-
-
-class Block(nn.Module):
-    """LayerNorm(x + W₂ ReLU6(W₁ x)), W₁ fourfold; (B, width) → (B, width)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.expand = nn.Linear(width, 4 * width)
-        self.shrink = nn.Linear(4 * width, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x + self.shrink(F.relu6(self.expand(x))))
-
-
-class Head(nn.Module):
-    """LAOM's head: three times a projection to its width, then a block; the last two are fed `again`, too."""
-
-    def __init__(self, first: int, again: int, width: int, outputs: int) -> None:
-        super().__init__()
-        self.project = nn.ModuleList(nn.Linear(size, width) for size in (first, width + again, width + again))
-        self.blocks = nn.ModuleList(Block(width) for _ in range(3))
-        self.leave = nn.Linear(width, outputs)
-
-    def forward(self, first: Tensor, again: Tensor) -> Tensor:
-        """(B, first) and (B, again) → (B, outputs)."""
-        x = first
-        for number, (project, block) in enumerate(zip(self.project, self.blocks, strict=True)):
-            x = block(project(torch.cat([x, again], dim=1) if number else x))
-        return self.leave(x)
-
-
-class MapHead(nn.Module):
-    """The same for a spatial map: convolutional residual blocks, so that a cell of it stays in its place."""
-
-    def __init__(self, channels: int, side: int, latent_dim: int) -> None:
-        super().__init__()
-        self.map = (channels, side, side)
-        self.from_latent = nn.Linear(latent_dim, channels * side * side)
-        self.enter = nn.Conv2d(2 * channels, channels, 1)
-        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(3)))
-
-    def forward(self, embedding: Tensor, z: Tensor) -> Tensor:
-        features = torch.cat([unflat(embedding, self.map), unflat(self.from_latent(z), self.map)], dim=1)
-        return flat(self.blocks(self.enter(features)))
-
-
-class Laom(nn.Module):
-    """LAOM (Nikulin et al. 2025): one encoder; the latent action predicts the next observation's embedding.
-
-    With `spatial`, the embedding is predicted as a map, so that a mask can weight its cells; with `action_dim`, a
-    linear head predicts true actions from the latent one.
-    """
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels: list[int],
-        blocks: int,
-        side: int,
-        latent_dim: int,
-        heads: int,
-        action_dim: int = 0,
-        spatial: bool = False,
-    ) -> None:
-        super().__init__()
-        self.map = (channels[-1], side, side)
-        size = channels[-1] * side * side
-        self.encoder = Encoder(channels_in, channels, blocks)
-        self.act_head = Head(2 * size, 2 * size, heads, latent_dim)
-        self.obs_head: Head | MapHead = (
-            MapHead(channels[-1], side, latent_dim) if spatial else Head(size + latent_dim, latent_dim, heads, size)
-        )
-        if action_dim:
-            self.to_action = nn.Linear(latent_dim, action_dim)
-
-    def embed(self, observation: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, h·w·C'), the last map, flattened."""
-        return flat(self.encoder(observation))
-
-    def latent(self, now: Tensor, later: Tensor) -> Tensor:
-        """(B, C, H, W) twice → (B, d)."""
-        return self.between(self.embed(now), self.embed(later))
-
-    def between(self, now: Tensor, later: Tensor) -> Tensor:
-        """The latent action between two embeddings; (B, h·w·C') twice → (B, d)."""
-        pair = torch.cat([now, later], dim=1)
-        return self.act_head(pair, pair)
-
-    def predict(self, embedding: Tensor, z: Tensor) -> Tensor:
-        """The next embedding as a map (B, C', h, w) from an embedding, through which no gradient flows, and z."""
-        embedding = embedding.detach()
-        if isinstance(self.obs_head, MapHead):
-            return unflat(self.obs_head(embedding, z), self.map)
-        return unflat(self.obs_head(torch.cat([embedding, z], dim=1), z), self.map)
-
-
-class ActionModel(nn.Module):
-    """Plain inverse dynamics with LAOM's encoder and head: its latent action is the standardised action itself."""
-
-    def __init__(self, channels_in: int, channels: list[int], blocks: int, side: int, heads: int, action_dim: int):
-        super().__init__()
-        size = 2 * channels[-1] * side * side
-        self.encoder = Encoder(channels_in, channels, blocks)
-        self.act_head = Head(size, size, heads, action_dim)
-
-    def latent(self, now: Tensor, later: Tensor) -> Tensor:
-        """(B, C, H, W) twice → (B, A)."""
-        pair = torch.cat([flat(self.encoder(now)), flat(self.encoder(later))], dim=1)
-        return self.act_head(pair, pair)
-
-
-# --- policy, decoder, and the whole --------------------------------------------------------------------------
 
 
 class Policy(nn.Module):
@@ -265,16 +62,16 @@ class Model(
         self,
         method: str,
         action_dim: int,
-        latent_dim: int = 64,
+        latent_dim: int = Settings.latent_dim,
         image_size: int = 64,
-        frame_stack: int = 1,
-        encoder_scale: int = 1,
-        encoder_deep: bool = False,
-        res_blocks: int = 2,
-        heads: int = 256,
-        quantize: str = "",
-        policy_scale: int = 2,
-        policy_layers: int = 3,
+        frame_stack: int = Settings.frame_stack,
+        encoder_scale: int = Settings.encoder_scale,
+        encoder_deep: bool = Settings.encoder_deep,
+        res_blocks: int = Settings.res_blocks,
+        heads: int = Settings.heads,
+        quantize: str = Settings.quantize,
+        policy_scale: int = Settings.policy_scale,
+        policy_layers: int = Settings.policy_layers,
         parts: list[str] = ["lam"],  # noqa: B006 (goes into config.json; never changed)
         budgets: list[int] = [1],  # noqa: B006
         version: int = VERSION,
@@ -287,16 +84,12 @@ class Model(
         self.method, self.frame_stack, self.parts, self.budgets = method, frame_stack, parts, sorted(budgets)
         self.image_size = image_size
         if "lam" in parts:
-            shape = (channels_in, channels, res_blocks, side)
-            if kind.family == "lapo":
-                self.lam: Lapo | Laom | ActionModel = Lapo(*shape, latent_dim, quantize)
-            elif kind.family == "laom":
-                self.lam = Laom(*shape, latent_dim, heads, action_dim if kind.labels else 0, spatial=kind.masked)
-            else:
-                self.lam = ActionModel(*shape, heads, action_dim)
+            sizes = Sizes(channels_in, channels, res_blocks, side, latent_dim, action_dim, heads, quantize)
+            self.lam = latent_action_model(kind, sizes)
         if "policy" in parts:
             outputs = latent_dim if kind.latent else action_dim
-            self.policy = Policy(channels_in, widths(policy_scale), res_blocks, outputs, policy_layers)
+            layers = policy_layers or kind.policy_layers
+            self.policy = Policy(channels_in, widths(policy_scale), res_blocks, outputs, layers)
         self.apply(initialise)
         if "decoder" in parts:  # with torch's own initial weights
             self.decoder = nn.ModuleDict({str(n): mlp(latent_dim, action_dim) for n in budgets})

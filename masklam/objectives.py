@@ -1,8 +1,7 @@
-"""What each method minimises. A mask is a weight map, nothing more."""
+"""What stages minimise: batches, and errors in which a mask is a weight map, nothing more."""
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, replace
 
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from masklam.augment import Draw, augment
 from masklam.data import normalise, unpack
-from masklam.models import ActionModel, Laom, Lapo
 
 
 @dataclass(frozen=True)
@@ -111,78 +109,14 @@ class Weighting:
     normalise: str = "none"
 
 
-class Reconstruction(nn.Module):
-    """LAPO's objective, and MaskLAM's where the weighting is masked."""
+class Objective(nn.Module):
+    """A module that maps a batch to its loss."""
 
-    def __init__(self, lam: Lapo, weighting: Weighting) -> None:
-        super().__init__()
-        self.lam, self.weighting = lam, weighting
-
-    def forward(self, batch: Batch) -> Tensor:
-        how = self.weighting
-        z, code_loss = self.lam.bottleneck(batch.now, batch.later)
-        weight = pixel_weights(batch.mask if how.masked else None, batch.target, how.background, how.blur)
-        return weighted_error(self.lam.predict(batch.now, z), batch.target, weight, how.normalise) + code_loss
-
-
-class Consistency(nn.Module):
-    """LAOM's objective: predict the next observation's embedding as an EMA copy of the encoder gives it.
-
-    Where the weighting is masked, cells of the embedding's map count by the mask pooled to its grid (MaskLAOM); with
-    labelled batches, a linear head on z also predicts their true actions (LAOM + labels).
-    """
-
-    def __init__(self, lam: Laom, weighting: Weighting, ema: float = 0.001, label_weight: float = 0.0) -> None:
-        super().__init__()
-        self.lam, self.weighting, self.ema, self.label_weight = lam, weighting, ema, label_weight
-        self.target = copy.deepcopy(lam.encoder).requires_grad_(False)
-
-    def forward(self, batch: Batch) -> Tensor:
-        embedding = self.lam.embed(batch.now)
-        z = self.lam.between(embedding, self.lam.embed(batch.later))
-        with torch.no_grad():
-            goal = self.target(batch.target).float()
-        mask = batch.mask if self.weighting.masked else None
-        loss = consistency_loss(self.lam.predict(embedding, z), goal, mask, self.weighting.normalise)
-        if batch.labelled is not None:
-            seen = batch.labelled
-            assert seen.action is not None
-            action = self.lam.to_action(self.lam.latent(seen.now, seen.later))
-            loss = loss + self.label_weight * F.mse_loss(action.float(), seen.action)
-        return loss
-
-    @torch.no_grad()
     def after_step(self) -> None:
-        """Move the target towards the encoder."""
-        for slow, fast in zip(self.target.parameters(), self.lam.encoder.parameters(), strict=True):
-            slow.lerp_(fast, self.ema)
+        """What follows a gradient step; for most nothing."""
 
 
-def consistency_loss(prediction: Tensor, goal: Tensor, mask: Tensor | None, normalise: str = "none") -> Tensor:
-    """Error between square maps (B, C, h, h), cells weighted by the masks (B, stack, H, W) pooled to their grid.
-
-    A stack's cell counts as much as in the frame in which the agent covers it most.
-    """
-    if mask is None:
-        weight = torch.ones_like(goal[:, :1])
-    else:
-        weight = F.adaptive_avg_pool2d(mask, goal.shape[-1]).amax(1, keepdim=True)
-    return weighted_error(prediction, goal, weight, normalise)
-
-
-class Supervised(nn.Module):
-    """Inverse dynamics on true actions."""
-
-    def __init__(self, lam: ActionModel) -> None:
-        super().__init__()
-        self.lam = lam
-
-    def forward(self, batch: Batch) -> Tensor:
-        assert batch.action is not None
-        return F.mse_loss(self.lam.latent(batch.now, batch.later).float(), batch.action)
-
-
-class Regression(nn.Module):
+class Regression(Objective):
     """Mean squared error of a network's output on the first of a pair, the second being the goal."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -192,13 +126,3 @@ class Regression(nn.Module):
     def forward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         inputs, goal = batch
         return F.mse_loss(self.network(inputs).float(), goal)
-
-
-def lam_objective(lam: nn.Module, weighting: Weighting, ema: float, label_weight: float) -> nn.Module:
-    """The objective of stage `lam` for a latent action model."""
-    if isinstance(lam, Lapo):
-        return Reconstruction(lam, weighting)
-    if isinstance(lam, Laom):
-        return Consistency(lam, weighting, ema, label_weight)
-    assert isinstance(lam, ActionModel)
-    return Supervised(lam)

@@ -13,7 +13,8 @@ from torch import Tensor
 from masklam import probe
 from masklam.data import Frames, generator
 from masklam.job import Job
-from masklam.models import FSQ, VQ, Lapo, Model
+from masklam.models import Model
+from masklam.reconstruction import FSQ, VQ, Lapo
 
 GRID = 4  # the background's motion is measured on so many cells a side
 MOST = 20_000  # transitions of a place, at most

@@ -62,7 +62,7 @@ class Settings:
 
     dataset: str = option(DEFAULT_DIR, "Folder or Hub repository of the dataset", free=True)
     env: str = option("walker-run", "Environment, such as walker-run")
-    method: str = option("masklam", "lapo, masklam, laom, laom-labels, masklaom, idm or bc")
+    method: str = option("masklam", " or ".join(", ".join(METHODS).rsplit(", ", 1)))
     stages: tuple[str, ...] = option((), "Of lam,policy,decoder,evaluation; default: all", free=True, read=words)
     seed: int = option(0, "Seed")
     # data

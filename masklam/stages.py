@@ -16,7 +16,8 @@ from masklam.encoders import as_torch_does
 from masklam.job import Job, begin, gather, need
 from masklam.loop import Trainer
 from masklam.measures import describe_codes
-from masklam.objectives import Batch, Regression, Weighting, lam_objective
+from masklam.methods import objective as lam_objective
+from masklam.objectives import Batch, Regression, Weighting
 from masklam.probes import codes, pictures, probe_actions
 
 

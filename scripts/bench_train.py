@@ -30,8 +30,8 @@ from distractor_data.device import uses_bf16
 from distractor_data.spec import DEFAULT_DIR
 from masklam import data
 from masklam import job as jobs
-from masklam.models import Lapo
-from masklam.objectives import Batch, Reconstruction, Weighting
+from masklam.objectives import Batch, Weighting
+from masklam.reconstruction import Lapo, Reconstruction
 from masklam.run import Run
 from masklam.settings import Settings
 

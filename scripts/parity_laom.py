@@ -28,9 +28,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from masklam.consistency import Head, Laom
 from masklam.encoders import flat
-from masklam.models import ActionModel, Head, Laom, Lapo, Model
-from masklam.objectives import Batch, Weighting, lam_objective
+from masklam.methods import objective
+from masklam.models import Model
+from masklam.objectives import Batch, Weighting
+from masklam.reconstruction import Lapo
+from masklam.supervision import ActionModel
 
 Lam = Lapo | Laom | ActionModel
 METHODS = ("lapo", "laom", "laom-labels", "idm")
@@ -220,7 +224,7 @@ def compare(method: str, stack: int, laom: ModuleType, options: argparse.Namespa
         batch = Batch(batch.now, batch.later, batch.target, labelled=seen)
     outputs, loss = their_loss(method, theirs, batch)
     loss.backward()
-    ours = lam_objective(lam, Weighting(), ema=0.001, label_weight=LABEL_WEIGHT)(batch)
+    ours = objective(lam, Weighting(), ema=0.001, label_weight=LABEL_WEIGHT)(batch)
     ours.backward()
     with torch.no_grad():
         apart = max(largest(a, b) for a, b in zip(our_outputs(lam, batch), outputs, strict=True))

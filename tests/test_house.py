@@ -22,7 +22,11 @@ masklam.evaluate  masklam.stages  masklam.external
 masklam.probes  masklam.rollouts
 masklam.loop  masklam.job
 masklam.run
-masklam.measures  masklam.objectives  masklam.models  masklam.settings
+masklam.models
+masklam.measures  masklam.settings
+masklam.methods
+masklam.supervision  masklam.consistency  masklam.reconstruction
+masklam.objectives
 masklam
 distractor_data.cli
 distractor_data.commands

@@ -14,7 +14,8 @@ from distractor_data.pipeline import generate
 from distractor_data.spec import Spec
 from masklam import data, evaluate, measures, probe, probes
 from masklam import job as jobs
-from masklam.models import FSQ, VQ, Model
+from masklam.models import Model
+from masklam.reconstruction import FSQ, VQ
 from masklam.run import Run
 from masklam.settings import Settings
 from masklam.train import train

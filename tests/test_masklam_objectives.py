@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from masklam import objectives
+from masklam.consistency import Consistency, consistency_loss
 from masklam.models import Model
-from masklam.objectives import Batch, Consistency, Reconstruction, Weighting, consistency_loss, pixel_weights
+from masklam.objectives import Batch, Weighting, pixel_weights
+from masklam.reconstruction import Reconstruction
 
 NORMALISE = pytest.mark.parametrize("normalise", ["none", "image", "batch"])
 
