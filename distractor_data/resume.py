@@ -12,6 +12,8 @@ from distractor_data.errors import DmaskError
 from distractor_data.repair import Given, repair
 from distractor_data.spec import SPLITS, Spec, full_name
 
+AUTO = "auto"  # of `--renderer`
+
 
 def continues(root: Path, spec: Spec) -> bool:
     """Whether the folder holds the beginning of just this data."""
@@ -24,12 +26,23 @@ def continues(root: Path, spec: Spec) -> bool:
     return spec.episodes == Spec.from_json(record["spec"]).episodes
 
 
-def renderer_of(directory: str | Path, env: str, split: str) -> str:
-    """What `--renderer auto` is: that of the data that is gone on with, or of the config's other split, if any."""
+def drawing(
+    directory: str | Path, env: str, split: str, renderer: str = AUTO, fidelity: str | None = None
+) -> tuple[str, str]:
+    """The spec's `renderer` and `fidelity` for what was asked for.
+
+    What was not is that of the data that is gone on with, or of the config's other split, if any; else the fastest.
+    """
     splits = [split, *(other for other in SPLITS if other != split)]
     roots = [schema.root(directory, full_name(env), each) for each in splits]
     begun = [spec for root in roots if meta.has_record(root) if isinstance(spec := meta.read_spec(root), Spec)]
-    return begun[0].renderer if begun else envs.fastest(env)
+    if renderer == AUTO and begun:
+        renderer = begun[0].renderer
+    elif renderer == AUTO:
+        renderer = "opengl" if fidelity == "exact" else envs.fastest(env)
+    if fidelity is None:
+        fidelity = begun[0].fidelity if begun and begun[0].renderer == renderer else "fast"
+    return renderer, fidelity
 
 
 def as_begun(final: Path, root: Path, spec: Spec) -> Spec:

@@ -27,6 +27,7 @@ CAMERAS = ("corner", "corner2", "corner3", "corner4", "topview")  # of Meta-Worl
 DIFFICULTIES = ("clean", "easy", "medium", "hard", "scale-easy-video-hard")
 SPLITS = ("train", "test")
 RENDERERS = ("opengl", "caster")
+FIDELITIES = ("fast", "medium", "exact")  # of OpenGL
 SYNTHETIC = "synthetic"
 DEFAULT_DIR = "data/distracting-dcs-masked"
 # 1 kept no mask of the clean image, and drew hopper's floor in scale-easy-video-hard at alpha 0.3; 2 had shards of
@@ -42,7 +43,7 @@ _OF_METAWORLD = {
     "steps_after_success": 0,
 }
 # Fields that records may lack, and what that means.
-_ADDED = {"version": 1, "renderer": "opengl", "first": 0} | _OF_METAWORLD
+_ADDED = {"version": 1, "renderer": "opengl", "fidelity": "medium", "first": 0} | _OF_METAWORLD
 _TYPES = {
     "str": ((str,), "text"),
     "int": ((int,), "a whole number"),
@@ -105,6 +106,7 @@ class Spec:
     clean: bool = False  # also keep the undistracted image and the agent's mask in it
     seed: int = 0
     renderer: str = "opengl"  # or `caster`, for scenes of simple shapes
+    fidelity: str = "fast"  # of OpenGL's pictures of the suite; exact: upstream's own
     first: int = 0  # which of all episodes its first is: others than 0 are a part of a whole, such as `--shard`'s
     camera: str = "corner2"  # of Meta-World, as what follows
     camera_back: float = 0.6  # metres that the camera stands further back than in the package
@@ -125,12 +127,17 @@ class Spec:
                 low, high = _RANGES[field.name]
                 if not low <= value <= high:  # so is NaN
                     raise DmaskError(f"--{name} is {reprlib.repr(value)}; give a number from {low} to {high}")
-        choices = {"difficulty": DIFFICULTIES, "split": SPLITS, "renderer": RENDERERS, "camera": CAMERAS}
+        choices = {"difficulty": DIFFICULTIES, "split": SPLITS, "renderer": RENDERERS, "fidelity": FIDELITIES}
+        choices["camera"] = CAMERAS
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 value = reprlib.repr(getattr(self, name))
                 raise DmaskError(f"--{name} is {value}; choose one of {', '.join(allowed)}")
         object.__setattr__(self, "env", full_name(self.env))
+        if not self._has_fidelity:
+            if self.fidelity == "exact":
+                raise DmaskError("--fidelity exact is for OpenGL and dm_control's tasks alone; leave it out")
+            object.__setattr__(self, "fidelity", "fast")
         for name, usual in _OF_METAWORLD.items():
             if self.family != "metaworld" and getattr(self, name) != usual:
                 option = f"--{name.replace('_', '-')}"
@@ -140,6 +147,10 @@ class Spec:
     def family(self) -> str:
         """The family of environments that the task is of, one of `FAMILIES`."""
         return family_of(self.env)
+
+    @property
+    def _has_fidelity(self) -> bool:
+        return self.renderer == "opengl" and self.family == "suite"
 
     @property
     def masked(self) -> str:
@@ -180,6 +191,8 @@ class Spec:
         record = dataclasses.asdict(self)
         if self.family != "metaworld":
             record = {name: value for name, value in record.items() if name not in _OF_METAWORLD}
+        if not self._has_fidelity:
+            del record["fidelity"]
         for field in ("backgrounds", "policy"):
             record[field] = PurePath(record[field]).name
         return record

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from distractor_data.envs import rendering  # sets up OpenGL before dm_control is imported
+from distractor_data.envs import opengl  # sets up OpenGL before dm_control is imported
 
 # isort: split
 import mujoco
@@ -19,10 +19,11 @@ from dm_control.mujoco.wrapper import core
 from dm_control.suite.wrappers import pixels
 
 from distractor_data.envs import backgrounds, upstream
+from distractor_data.envs.renderers.agent import agent_parts
 from distractor_data.envs.suite import SuiteEnv, camera_index, split_name
 from distractor_data.spec import Purpose, Spec
 
-assert rendering  # imported for what it sets up
+assert opengl  # imported for what it sets up
 
 Result = TypeVar("Result")
 
@@ -102,7 +103,7 @@ def dm_control_frame(spec: Spec, steps: int) -> dict[str, np.ndarray]:
             context.call(mujoco.mjr_uploadTexture, model, physics.contexts.mujoco.ptr, skybox)
     view = {"height": spec.image_size, "width": spec.image_size, "camera_id": env.camera}
     image, segments = physics.render(**view), physics.render(segmentation=True, **view)
-    agent = rendering.agent_parts(model)
+    agent = agent_parts(model)
     mask = [[(kind, index) in agent for index, kind in row] for row in segments.tolist()]
     physics.free()
     return {"image": image, "mask": np.array(mask)}

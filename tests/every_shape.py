@@ -8,8 +8,8 @@ import sys
 import mujoco
 import numpy as np
 
+from distractor_data.envs.renderers.agent import AgentParts, agent_parts
 from distractor_data.envs.renderers.caster import Caster
-from distractor_data.envs.rendering import AgentParts, agent_parts
 
 MODEL = """
 <mujoco>

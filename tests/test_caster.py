@@ -16,9 +16,10 @@ from every_shape import digest, every_shape
 
 from distractor_data import policies, schema
 from distractor_data.dataset import meta
-from distractor_data.envs import make, rendering, suite
+from distractor_data.envs import make
 from distractor_data.envs.base import flatten
 from distractor_data.envs.renderers.caster import VERSION, Caster, castable
+from distractor_data.envs.renderers.opengl import OpenGL
 from distractor_data.envs.suite import SuiteEnv
 from distractor_data.errors import DmaskError
 from distractor_data.pipeline import generate
@@ -26,13 +27,6 @@ from distractor_data.spec import Spec
 
 PAPERS = ["walker-run", "cheetah-run", "hopper-hop", "humanoid-walk"]
 OTHERS = ["quadruped-run", "fish-swim", "manipulator-insert_peg", "reacher-easy", "swimmer-swimmer6"]
-
-
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenGL as upstream has it: the models' own shadow maps, and backgrounds of 800 pixels with their mipmaps."""
-    monkeypatch.setattr(rendering, "SHADOW_SIZE", 2048)
-    monkeypatch.setattr(suite, "skybox_size", lambda _size: 800)
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
@@ -48,8 +42,8 @@ def both(env: SuiteEnv, steps: int, every: int = 1, policy: str = "random") -> t
     for step in range(steps):
         if step % every == 0:
             data = env.physics.data.ptr
-            renderer.upload_skybox()
-            caster.upload_skybox()
+            renderer.show_skybox(env.background_frame)
+            caster.show_skybox(env.background_frame)
             rows.append((caster.image(data), renderer.image(data), caster.mask(), renderer.mask()))
         state = flatten(env.step_blind(np.clip(actor.act(state, rng), -1, 1))[0].observation)
     env.close()
@@ -62,8 +56,8 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("size", [64, 128])
 @pytest.mark.parametrize("name", PAPERS)
-def test_experts_before_videos_look_as_opengl_draws_them(exact, real_backgrounds, name, size):
-    env = make(Spec(env=name, backgrounds=str(real_backgrounds), image_size=size), 2)
+def test_experts_before_videos_look_as_opengl_draws_them(real_backgrounds, name, size):
+    env = make(Spec(env=name, backgrounds=str(real_backgrounds), image_size=size, fidelity="exact"), 2)
     ours, theirs, our_mask, their_mask = both(env, steps=120, every=10, policy="expert")
     assert psnr(ours, theirs) > 46
     assert min(map(psnr, ours, theirs)) > 43
@@ -71,33 +65,33 @@ def test_experts_before_videos_look_as_opengl_draws_them(exact, real_backgrounds
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_tasks_of_simple_shapes_do_too(exact, name):
-    ours, theirs, our_mask, their_mask = both(make(Spec(env=name), 0), steps=5)
+def test_other_tasks_of_simple_shapes_do_too(name):
+    ours, theirs, our_mask, their_mask = both(make(Spec(env=name, fidelity="exact"), 0), steps=5)
     assert psnr(ours, theirs) > 43
     assert iou(our_mask, their_mask) > 0.98  # of agents of fifty pixels
 
 
-def test_its_pictures_are_upstreams(exact, real_backgrounds):
+def test_its_pictures_are_upstreams(real_backgrounds):
     from scripts.peer import alone, upstream_trace
 
-    spec = Spec(env="walker-run", backgrounds=str(real_backgrounds))
+    spec = Spec(env="walker-run", backgrounds=str(real_backgrounds), fidelity="exact")
     theirs = alone(upstream_trace, spec, 0, 15)["image"]
     env = make(spec, 0)
     env.reset()
     caster = Caster(env.physics.model.ptr, env.camera, 64, env._renderer._agent)
     rng = np.random.default_rng(0)
     for picture in theirs:
-        caster.upload_skybox()
+        caster.show_skybox(env.background_frame)
         assert psnr(caster.image(env.physics.data.ptr), picture) > 43
         env.step_blind(rng.uniform(-1, 1, env.action_size))
     env.close()
 
 
 @pytest.mark.parametrize("size", [16, 33, 100, 512])
-def test_every_shape_and_light_at_every_size(exact, size):
+def test_every_shape_and_light_at_every_size(size):
     model, data, agent = every_shape()
     assert castable(model)
-    caster, renderer = Caster(model, 0, size, agent), rendering.Renderer(model, 0, size, agent)
+    caster, renderer = Caster(model, 0, size, agent), OpenGL(model, 0, size, agent)
     ours, theirs, our_mask, their_mask = caster.image(data), renderer.image(data), caster.mask(), renderer.mask()
     assert ours.shape == (size, size, 3)
     assert psnr(ours, theirs) > 40

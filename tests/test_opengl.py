@@ -29,14 +29,14 @@ for name in sys.argv[1:]:
         try:
             __import__(name)
             import mujoco
-            from distractor_data.envs.rendering import Renderer
+            from distractor_data.envs.renderers.opengl import OpenGL
             texture = '<texture type="skybox" builtin="flat" rgb1="1 0 0" width="8" height="8"/>'
             model = mujoco.MjModel.from_xml_string(
                 f'<mujoco><asset>{texture}</asset><worldbody><camera/></worldbody></mujoco>'
             )
             data = mujoco.MjData(model)
             mujoco.mj_forward(model, data)
-            pixels = Renderer(model, 0, 16, frozenset()).image(data)
+            pixels = OpenGL(model, 0, 16, frozenset()).image(data)
             os._exit(int(not (pixels[..., 0] > 200).all()))
         except BaseException as error:
             print(name, repr(error), flush=True)

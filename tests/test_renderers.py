@@ -64,8 +64,8 @@ def test_a_record_that_names_no_renderer_goes_on_without(made):
 
 def test_auto_is_the_caster_where_it_draws_all_and_goes_on_with_what_is_there(tmp_path: Path) -> None:
     assert [envs.fastest(env) for env in ("walker", "humanoid-walk", "dog-run")] == ["caster", "caster", "opengl"]
-    assert resume.renderer_of(tmp_path, "walker", "train") == "caster"
+    assert resume.drawing(tmp_path, "walker", "train")[0] == "caster"
     root = schema.root(tmp_path, "walker-run", "train")
     meta.write_record(root, Spec(env="walker", renderer="opengl"), 40)
-    assert resume.renderer_of(tmp_path, "walker", "train") == "opengl"
-    assert resume.renderer_of(tmp_path, "walker", "test") == "opengl"  # a config's splits are read together
+    assert resume.drawing(tmp_path, "walker", "train")[0] == "opengl"
+    assert resume.drawing(tmp_path, "walker", "test")[0] == "opengl"  # a config's splits are read together

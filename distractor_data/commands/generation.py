@@ -54,9 +54,16 @@ class Renderer(StrEnum):
     """What draws the pictures."""
 
     auto = "auto"
-
     opengl = "opengl"
     caster = "caster"
+
+
+class Fidelity(StrEnum):
+    """How near OpenGL's pictures of the suite are to upstream's."""
+
+    fast = "fast"
+    medium = "medium"
+    exact = "exact"
 
 
 @app.command(epilog="Example: dmask generate --env hopper --episodes 100 --out data")
@@ -103,6 +110,12 @@ def generate(
         Renderer,
         typer.Option(help="caster is many times faster, for simple shapes; auto: it where it can draw."),
     ] = Renderer.opengl,
+    fidelity: Annotated[
+        Fidelity | None,
+        typer.Option(
+            help="Of OpenGL: exact is upstream's pixels; medium what was before 2026-11-25.", show_default="fast"
+        ),
+    ] = None,
     camera: Annotated[Camera, typer.Option(help="Meta-World: which of the scene's cameras.")] = Camera.corner2,
     camera_back: Annotated[float, typer.Option(help="Meta-World: metres that it stands further back.")] = 0.6,
     mask_mount: Annotated[
@@ -138,10 +151,12 @@ def generate(
     from distractor_data.masks.annotate import Settings, report
     from distractor_data.pipeline import generate as run
     from distractor_data.publish import Destination
-    from distractor_data.resume import renderer_of
+    from distractor_data.resume import drawing
 
     if workers < 0:
         raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
+    names = envs.expand(env)
+    drawn = {name: drawing(out, name, split.value, renderer.value, fidelity and fidelity.value) for name in names}
     specs = [
         Spec(
             env=name,
@@ -156,7 +171,8 @@ def generate(
             noise=noise,
             clean=clean,
             seed=seed,
-            renderer=renderer.value if renderer != Renderer.auto else renderer_of(out, name, split.value),
+            renderer=drawn[name][0],
+            fidelity=drawn[name][1],
             first=first,
             camera=camera.value,
             camera_back=camera_back,
@@ -164,7 +180,7 @@ def generate(
             mask_objects=mask_objects,
             steps_after_success=steps_after_success,
         )
-        for name in envs.expand(env)
+        for name in names
     ]
     if shard:
         specs = [spec.share(*shard_of(shard)) for spec in specs]

@@ -36,8 +36,8 @@ def change_colours(env: Any, spec: Spec, episode: int) -> Any:
 class Video:
     """The video behind the agent in one episode, with upstream's semantics and its order of random draws."""
 
-    def __init__(self, spec: Spec, episode: int, size: int) -> None:
-        """`size` is the edge in pixels that its frames get.
+    def __init__(self, spec: Spec, episode: int, size: int, rounded_up: bool = False) -> None:
+        """`size` is the edge in pixels that its frames get, `rounded_up` how (see `Backgrounds.frames`).
 
         Raises `DmaskError` where the backgrounds have fewer videos than the difficulty asks for.
         """
@@ -60,7 +60,7 @@ class Video:
         self.dynamic = dynamic
         self._path = VideoPath(length if dynamic else 1, start, int(random.choice([-1, 1])))
         self._first, last = (still, still) if still is not None else self._path.span(spec.steps)
-        self._frames = backgrounds.frames(split, self.name, self._first, last, size)
+        self._frames = _DECODED.frames(spec.backgrounds, split, self.name, self._first, last, size, rounded_up)
 
     @property
     def frame(self) -> int:
@@ -76,6 +76,29 @@ class Video:
         """Go on by one step of the task."""
         if self.dynamic:
             self._path.advance()
+
+
+class _Decoded:
+    """The frames that a process decoded last, as many as fit."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is in bytes; what is larger is given and not kept."""
+        self._limit = limit
+        self._kept: dict[tuple[Any, ...], np.ndarray] = {}  # the one used last comes last
+
+    def frames(self, source: str, *what: Any) -> np.ndarray:
+        """`Backgrounds.frames` of a source's."""
+        frames = self._kept.pop((source, *what), None)
+        if frames is None:
+            frames = _backgrounds(source).frames(*what)
+            frames.flags.writeable = False
+        self._kept[source, *what] = frames
+        while sum(each.nbytes for each in self._kept.values()) > self._limit:
+            del self._kept[next(iter(self._kept))]
+        return frames
+
+
+_DECODED = _Decoded(2**27)
 
 
 @functools.lru_cache(maxsize=4)

@@ -8,23 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distractor_data.envs import rendering  # says what is missing more clearly than dm_control, so it comes first
+from distractor_data.envs import opengl  # says what is missing more clearly than dm_control, so it comes first
 
 # isort: split
 from dm_control import suite
 from dm_control.rl import control
 
-from distractor_data.envs import upstream
+from distractor_data.envs import models, upstream
 from distractor_data.envs.backgrounds import skybox, skybox_size
 from distractor_data.envs.base import Observation, flatten, to_bounds
 from distractor_data.envs.distract import Video, change_colours, move_camera
+from distractor_data.envs.renderers.agent import agent_parts
+from distractor_data.envs.videos import UPSTREAM_SIZE
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SHORT_NAMES, Purpose, Spec
 
 if TYPE_CHECKING:
-    from distractor_data.envs.renderers.caster import Caster
+    from collections.abc import Callable
 
-    Renderer = rendering.Renderer | Caster
+    from distractor_data.envs.renderers import Renderer
+
+assert opengl  # imported for what it says
 
 
 class Undistracted(control.Environment):
@@ -94,11 +98,7 @@ class SuiteEnv:
     def __init__(self, spec: Spec, episode: int) -> None:
         domain, task = split_name(spec.env)
         self.spec, self.episode = spec, episode
-        env = suite.load(
-            domain,
-            task,
-            task_kwargs={"random": spec.seed32(episode, Purpose.TASK), "time_limit": float("inf")},
-        )
+        env = models.load(domain, task, random=spec.seed32(episode, Purpose.TASK), time_limit=float("inf"))
         self.physics = env.physics
         self.camera = camera_index(domain)
         self.fps = round(1 / env.control_timestep())
@@ -118,7 +118,7 @@ class SuiteEnv:
             plane = 1.0  # in the setting of LAOM; upstream's own table has 0.3
         if spec.clean:
             env = self._undistracted = Undistracted(env)
-        self._background = BackgroundEnv(env, Video(spec, episode, skybox_size(spec.image_size)), plane)
+        self._background = BackgroundEnv(env, _video(spec, episode), plane)
         return change_colours(move_camera(self._background, self.camera, domain, spec, episode), spec, episode)
 
     @property
@@ -137,17 +137,18 @@ class SuiteEnv:
         time_step = self._env.reset()
         # Only now: a task's reset may change sizes, places and height fields, which a renderer reads when it is made.
         model = self.physics.model.ptr
-        agent = rendering.agent_parts(model)
-        draw = self._renderer_class(model)
+        agent, draw = agent_parts(model), self._renderer_class(model)
         self._renderer = draw(model, self.camera, self.spec.image_size, agent)
         if self._undistracted:
             self._clean_renderer = draw(self._undistracted.model, self.camera, self.spec.image_size, agent)
         return self._observe(time_step)
 
-    def _renderer_class(self, model: Any) -> type[Renderer]:
+    def _renderer_class(self, model: Any) -> Callable[..., Renderer]:
         """The spec's renderer. Raises `DmaskError` where it can't draw the model."""
         if self.spec.renderer == "opengl":
-            return rendering.Renderer
+            from distractor_data.envs.renderers.opengl import OpenGL
+
+            return functools.partial(OpenGL, fidelity=self.spec.fidelity)
         from distractor_data.envs.renderers.caster import Caster, castable
 
         if not castable(model):
@@ -176,7 +177,7 @@ class SuiteEnv:
         assert self._renderer, "reset comes before step"
         data = self.physics.data.ptr
         if self._background and (self._background.video.dynamic or self._steps == 0):
-            self._renderer.upload_skybox()
+            self._renderer.show_skybox(self.background_frame)
         image = self._renderer.image(data)
         mask = self._renderer.mask()
         clean, mask_clean = (image, mask) if self.spec.clean else (None, None)
@@ -214,7 +215,7 @@ distracted, alone = SuiteEnv, SuiteTask  # the doors of a family
 def load_task(env: str, seed: int) -> control.Environment:
     """dm_control's own task (`walker-run`) with its initial states drawn from `seed`."""
     domain, task = split_name(env)
-    return suite.load(domain, task, task_kwargs={"random": seed})
+    return models.load(domain, task, random=seed)
 
 
 @functools.cache
@@ -233,6 +234,12 @@ def sizes(env: str) -> tuple[int, int]:
 def groups() -> dict[str, list[str]]:
     """Names of groups → full names of their tasks: `laom`, the four of Nikulin et al. 2025."""
     return {"laom": list(SHORT_NAMES.values())}
+
+
+def _video(spec: Spec, episode: int) -> Video:
+    """The video behind the agent, in the size that the spec's renderer needs."""
+    size = UPSTREAM_SIZE if spec.fidelity == "exact" else skybox_size(spec.image_size)
+    return Video(spec, episode, size, rounded_up=spec.renderer == "opengl" and spec.fidelity == "fast")
 
 
 def can_cast(env: str) -> bool:

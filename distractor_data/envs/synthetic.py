@@ -24,7 +24,9 @@ class SyntheticVideos(Backgrounds):
     def length(self, split: str, video: str) -> int:
         return LENGTH
 
-    def frames(self, split: str, video: str, first: int, last: int, size: int) -> np.ndarray:
+    def frames(
+        self, split: str, video: str, first: int, last: int, size: int, rounded_up: bool = False
+    ) -> np.ndarray:
         layers = _layers(split, int(video.rsplit("-", 1)[1]))
         return np.stack([_compose(layers, index, size) for index in range(first, last + 1)])
 

@@ -29,8 +29,13 @@ class Backgrounds(ABC):
         """Number of frames in a video."""
 
     @abstractmethod
-    def frames(self, split: str, video: str, first: int, last: int, size: int) -> np.ndarray:
-        """Frames `first` to `last`, both included, resized to a square: (N, size, size, 3) uint8."""
+    def frames(
+        self, split: str, video: str, first: int, last: int, size: int, rounded_up: bool = False
+    ) -> np.ndarray:
+        """Frames `first` to `last`, both included, resized to a square: (N, size, size, 3) uint8.
+
+        Smaller than upstream's texture they are means of its pixels, or with `rounded_up` Mesa's mipmaps of it.
+        """
 
     def digest(self) -> str:
         """What the set is made of, as a short hash: same digest, same videos."""
@@ -55,8 +60,11 @@ class VideoFolder(Backgrounds):
     def length(self, split: str, video: str) -> int:
         return len(self.by_split[split][video])
 
-    def frames(self, split: str, video: str, first: int, last: int, size: int) -> np.ndarray:
-        return np.stack([_resize(frame, size) for frame in self.by_split[split][video].read(first, last)])
+    def frames(
+        self, split: str, video: str, first: int, last: int, size: int, rounded_up: bool = False
+    ) -> np.ndarray:
+        frames = self.by_split[split][video].read(first, last)
+        return np.stack([_resize(frame, size, rounded_up) for frame in frames])
 
     def digest(self) -> str:
         """Hash of the splits' names, files and file sizes; of contents, only whether they are shown as stored."""
@@ -100,7 +108,7 @@ def _videos_in(folder: Path) -> dict[str, clips.Clip]:
     return found
 
 
-def _resize(image: np.ndarray, size: int) -> np.ndarray:
+def _resize(image: np.ndarray, size: int, rounded_up: bool) -> np.ndarray:
     """Stretch to upstream's square texture as upstream does, then take the mean over the pixels of a smaller one.
 
     The mean is what the graphics card's mipmaps hold, so where the card would look at those, nothing changes.
@@ -108,4 +116,16 @@ def _resize(image: np.ndarray, size: int) -> np.ndarray:
     import cv2
 
     texture = cv2.resize(image, (UPSTREAM_SIZE, UPSTREAM_SIZE), interpolation=cv2.INTER_LINEAR)
+    if rounded_up:
+        while len(texture) > size:
+            texture = _halve(texture)
+        return texture
     return texture if size == UPSTREAM_SIZE else cv2.resize(texture, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _halve(texture: np.ndarray) -> np.ndarray:
+    """The next mipmap as Mesa makes it: means of two pixels, rounded up, along x and then along y."""
+    for pairs in ((slice(None), slice(0, None, 2)), (slice(0, None, 2),)):
+        one, other = texture[pairs], texture[tuple(slice(1, None, 2) if part.step else part for part in pairs)]
+        texture = (one | other) - ((one ^ other) >> 1)
+    return texture

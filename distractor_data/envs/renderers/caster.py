@@ -40,7 +40,7 @@ VERSION = 1  # part of a dataset's record: another version may draw other bytes
 
 
 class Caster:
-    """Draws what one fixed camera of a model sees, with the interface of `rendering.Renderer`."""
+    """Draws what one fixed camera of a model sees, a `Renderer` for simple shapes."""
 
     def __init__(self, model: mujoco.MjModel, camera: int, size: int, agent: frozenset[tuple[int, int]]) -> None:
         """`camera` is the camera's index, `size` the image's edge in pixels, `agent` (object type, index) pairs."""
@@ -65,10 +65,10 @@ class Caster:
         self._buffers = empty_buffers(size)
         self._skybox = skybox(model)
         self._sky = skybox_texture(model, self._skybox)
-        self.upload_skybox()
+        upload(self._sky, model, self._skybox)
 
-    def upload_skybox(self) -> None:
-        """Take over the model's skybox texture after its pixels have changed."""
+    def show_skybox(self, frame: int) -> None:
+        """Take over the model's skybox texture as it is now, whichever `frame` it shows."""
         upload(self._sky, self._model, self._skybox)
 
     def image(self, data: mujoco.MjData) -> np.ndarray:
@@ -86,7 +86,7 @@ class Caster:
         return mask
 
     def close(self) -> None:
-        """Nothing to free; `rendering.Renderer` has something."""
+        """Nothing to free."""
 
 
 @kernel

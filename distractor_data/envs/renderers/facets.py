@@ -14,6 +14,7 @@ import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import cos_sin
 from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.grid import grid_lines
 from distractor_data.envs.renderers.shapes import direction
 from distractor_data.envs.renderers.structs import (
     BOX,
@@ -21,7 +22,6 @@ from distractor_data.envs.renderers.structs import (
     CYLINDER,
     ELLIPSOID,
     EYE,
-    MAX_LINES,
     PART,
     PLANE,
     SPHERE,
@@ -33,7 +33,6 @@ Corners = tuple[Point, Point, Point]
 Triangle = tuple[int, int, bool]  # row and column of its quad, and whether it is the second there
 
 _STEPS = 6  # from facet to facet at most
-_LEAST_SIZE = 1e-15  # mjMINVAL
 _TURN = 2 * 3.141592653589793
 
 
@@ -64,16 +63,6 @@ def divide(model: mujoco.MjModel, frame: Record) -> np.ndarray:
         part["columns"] = columns
         parts[index + 1]["first"] = part["first"] + rows * columns
     return parts
-
-
-def grid_lines(size: float, spacing: float) -> list[float]:
-    """Grid lines of a plane along one of its axes, of half length `size`; the outer cells fill what is left over."""
-    most = MAX_LINES - 3  # mjMAXPLANEGRID
-    half_cell = max(spacing, size / (most - 2))
-    inner = int(size / max(_LEAST_SIZE, half_cell))
-    inner -= inner % 2
-    pad = size - inner * half_cell
-    return [-size, *(-size + pad + line * 2 * half_cell for line in range(inner + 1)), size]
 
 
 @kernel

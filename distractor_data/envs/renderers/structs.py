@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distractor_data.envs.renderers.grid import MAX_LINES
+
 Record = Any  # one element of a table, its fields as attributes; numba knows them from the table's dtype
 
 PLANE, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX = 0, 2, 3, 4, 5, 6  # mjtGeom
@@ -19,7 +21,6 @@ AMBIENT, DIFFUSE, SPECULAR = 0, 1, 2  # what a light consists of
 NOTHING = -1  # instead of a shape's index
 MAX_LAYERS = 3  # of colour (light.py): so many lights less one may cast shadows
 MAX_SLICES, MAX_STACKS = 64, 64  # of round shapes (facets.py)
-MAX_LINES = 203  # of a plane's grid: mjMAXPLANEGRID and what its padding adds
 
 FRAME = np.dtype(
     [
