@@ -115,7 +115,7 @@ def find(name: str) -> Method:
 
 
 def latent_action_model(method: Method, sizes: Sizes) -> Lapo | Laom | ActionModel:
-    """The untrained model of stage `lam`. Imported here: the command line knows methods, and its help needs no torch."""
+    """The untrained model of stage `lam`. Imported here: `--help` knows methods and needs no torch."""
     from masklam.consistency import Laom
     from masklam.reconstruction import Lapo
     from masklam.supervision import ActionModel

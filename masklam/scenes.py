@@ -20,8 +20,9 @@ from masklam.evaluate import rollout_spec
 from masklam.job import Job, prepare
 from masklam.limits import WEIGHTS
 from masklam.measures import VIDEOS
-from masklam.models import Lapo, Model
+from masklam.models import Model
 from masklam.probes import fitting, latents
+from masklam.reconstruction import Lapo
 from masklam.rollouts import rollouts
 from masklam.run import Run
 from masklam.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from distractor_data.envs import opengl  # sets up OpenGL before dm_control is imported
+from distractor_data.envs import gl  # sets up OpenGL before dm_control is imported
 
 # isort: split
 import mujoco
@@ -23,7 +23,7 @@ from distractor_data.envs.renderers.agent import agent_parts
 from distractor_data.envs.suite import SuiteEnv, camera_index, split_name
 from distractor_data.spec import Purpose, Spec
 
-assert opengl  # imported for what it sets up
+assert gl  # imported for what it sets up
 
 Result = TypeVar("Result")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distractor_data import envs, policies
-from distractor_data.envs import opengl
+from distractor_data.envs import gl
 from distractor_data.envs.base import Observation
 from distractor_data.errors import DmaskError
 from distractor_data.rollout import rollout
@@ -106,7 +106,7 @@ def test_pictures_are_the_packages_and_stand_upright(camera):
     hangs = data.cam_xmat[made.camera].reshape(3, 3)[2, 1] < -1e-6
     assert hangs == (camera != "topview")
     model.vis.global_.offwidth = model.vis.global_.offheight = 64
-    with opengl.drawing():
+    with gl.drawing():
         renderer = mujoco.Renderer(model, 64, 64)
         renderer.update_scene(data, camera)
         theirs = renderer.render()

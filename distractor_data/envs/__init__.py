@@ -91,6 +91,6 @@ def renderer(choice: str = "opengl") -> str:
         from distractor_data.envs.renderers.caster import VERSION
 
         return f"caster {VERSION}"
-    from distractor_data.envs import opengl
+    from distractor_data.envs import gl
 
-    return opengl.describe()
+    return gl.describe()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distractor_data.envs import opengl  # says what is missing, so it comes before MuJoCo
+from distractor_data.envs import gl  # says what is missing, so it comes before MuJoCo
 
 # isort: split
 import mujoco
@@ -28,7 +28,7 @@ ARM = "right_arm_base_link"  # the body from which on the robot moves
 ROBOT = "base"  # the body with arm and mount
 SURROUNDINGS = ("floor", "RetainingWall")  # a geom and a body: what gives way to the video
 
-assert opengl  # imported for what it says
+assert gl  # imported for what it says
 
 
 def _package(module: str) -> Any:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distractor_data.envs import opengl  # says what is missing more clearly than dm_control, so it comes first
+from distractor_data.envs import gl  # says what is missing more clearly than dm_control, so it comes first
 
 # isort: split
 from dm_control import suite
 from dm_control.rl import control
 
-from distractor_data.envs import models, upstream
+from distractor_data.envs import mjcf, upstream
 from distractor_data.envs.backgrounds import skybox, skybox_size
 from distractor_data.envs.base import Observation, flatten, to_bounds
 from distractor_data.envs.distract import Video, change_colours, move_camera
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from distractor_data.envs.renderers import Renderer
 
-assert opengl  # imported for what it says
+assert gl  # imported for what it says
 
 
 class Undistracted(control.Environment):
@@ -98,7 +98,7 @@ class SuiteEnv:
     def __init__(self, spec: Spec, episode: int) -> None:
         domain, task = split_name(spec.env)
         self.spec, self.episode = spec, episode
-        env = models.load(domain, task, random=spec.seed32(episode, Purpose.TASK), time_limit=float("inf"))
+        env = mjcf.load(domain, task, random=spec.seed32(episode, Purpose.TASK), time_limit=float("inf"))
         self.physics = env.physics
         self.camera = camera_index(domain)
         self.fps = round(1 / env.control_timestep())
@@ -215,7 +215,7 @@ distracted, alone = SuiteEnv, SuiteTask  # the doors of a family
 def load_task(env: str, seed: int) -> control.Environment:
     """dm_control's own task (`walker-run`) with its initial states drawn from `seed`."""
     domain, task = split_name(env)
-    return models.load(domain, task, random=seed)
+    return mjcf.load(domain, task, random=seed)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 
-from distractor_data.envs import opengl  # says what is missing more clearly than dm_control, so it comes first
+from distractor_data.envs import gl  # says what is missing more clearly than dm_control, so it comes first
 
 # The package reads HOME, and gym, which it imports, prints a banner.
 os.environ.setdefault("HOME", os.path.expanduser("~"))
@@ -24,7 +24,7 @@ with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.St
 
 DAVIS_VIDEOS = {"train": DAVIS17_TRAINING_VIDEOS, "test": DAVIS17_VALIDATION_VIDEOS}
 
-assert opengl  # imported for what it says
+assert gl  # imported for what it says
 
 __all__ = [
     "DAVIS_VIDEOS",

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from distractor_data.envs import opengl  # says what is missing, so it comes before MuJoCo
+from distractor_data.envs import gl  # says what is missing, so it comes before MuJoCo
 
 # isort: split
 import mujoco
@@ -49,7 +49,7 @@ class CutoutRenderer:
         self._cut.geom_rgba[surroundings, 3] = 0
         self._coloured = np.flatnonzero((model.geom_matid < 0) | (model.geom_rgba != _DEFAULT).any(1))
         self._agent = agent
-        with opengl.drawing():
+        with gl.drawing():
             self._context = mujoco.MjrContext(self._plain, mujoco.mjtFontScale.mjFONTSCALE_100)
         self._scene = mujoco.MjvScene(self._plain, _MAX_GEOMS)
         self._option = mujoco.MjvOption()
@@ -73,7 +73,7 @@ class CutoutRenderer:
         """The whole scene: (size, size, 3) uint8."""
         self._update(self._plain, data, pose)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = 1
-        with opengl.drawing():
+        with gl.drawing():
             self._render()
         return self._pixels[::-1].copy()  # OpenGL's first row is the bottom one
 
@@ -83,7 +83,7 @@ class CutoutRenderer:
 
         self._update(self._cut, data, pose)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = 0
-        with opengl.drawing():
+        with gl.drawing():
             # What is half transparent, such as glass, covers by its alpha; blending would take the square of it.
             GL.glBlendEquationSeparate(GL.GL_FUNC_ADD, GL.GL_MAX)
             self._render()
@@ -105,14 +105,14 @@ class CutoutRenderer:
             geom.segid = 0xFFFFFE if (geom.objtype, geom.objid) in self._agent else 0
         flags = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]
         scene.flags[flags] = 1
-        with opengl.drawing():
+        with gl.drawing():
             self._render()
         scene.flags[flags] = 0
         return self._pixels[::-1, :, 0] > 127
 
     def close(self) -> None:
         """Free the buffers, meshes and textures on the graphics card."""
-        with opengl.drawing():
+        with gl.drawing():
             self._context.free()
 
     def _update(self, model: mujoco.MjModel, data: mujoco.MjData, pose: Pose) -> None:

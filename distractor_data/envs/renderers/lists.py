@@ -7,7 +7,7 @@ import functools
 import mujoco
 import numpy as np
 
-from distractor_data.envs import opengl
+from distractor_data.envs import gl
 from distractor_data.envs.renderers.agent import AgentParts
 from distractor_data.envs.renderers.grid import grid_lines
 
@@ -81,7 +81,7 @@ def _draw(number: int, x: np.ndarray, y: np.ndarray) -> None:
     corners = np.zeros((len(left), 4, 3), np.float32)
     corners[..., 0] = np.stack([left, right, right, left], 1)
     corners[..., 1] = np.stack([low, low, high, high], 1)
-    with opengl.drawing():
+    with gl.drawing():
         from OpenGL import GL
 
         GL.glEnableClientState(GL.GL_VERTEX_ARRAY)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distractor_data.envs import opengl  # says what is missing, so it comes before MuJoCo
+from distractor_data.envs import gl  # says what is missing, so it comes before MuJoCo
 
 # isort: split
 import mujoco
@@ -54,7 +54,7 @@ class OpenGL:
         if chosen.facets:
             quality.numslices, quality.numstacks = chosen.facets
         self._model, self._agent = model, agent
-        with opengl.drawing():
+        with gl.drawing():
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
             if chosen.facets:
                 shorten_cylinders(self._context, chosen.facets[0])
@@ -79,7 +79,7 @@ class OpenGL:
         if frame in self._textures:
             shown[self._skybox] = self._textures[frame]
             return
-        with opengl.drawing():
+        with gl.drawing():
             from OpenGL import GL
 
             texels = int(self._model.tex_width[self._skybox]) ** 2
@@ -116,7 +116,7 @@ class OpenGL:
 
     def close(self) -> None:
         """Free the buffers and textures on the graphics card."""
-        with opengl.drawing():
+        with gl.drawing():
             from OpenGL import GL
 
             if others := set(self._textures.values()) - {int(self._context.texture[self._skybox])}:
@@ -124,7 +124,7 @@ class OpenGL:
             self._context.free()
 
     def _read(self) -> np.ndarray:
-        with opengl.drawing():
+        with gl.drawing():
             # another renderer's may be bound
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
             mujoco.mjr_render(self._viewport, self._scene, self._context)

@@ -7,14 +7,14 @@ import functools
 import threading
 from typing import Any
 
-from distractor_data.envs import opengl  # says what is missing more clearly than dm_control, so it comes first
+from distractor_data.envs import gl  # says what is missing more clearly than dm_control, so it comes first
 
 # isort: split
 from dm_control import suite
 from dm_control.mujoco.wrapper import core
 from dm_control.rl import control
 
-assert opengl  # imported for what it says
+assert gl  # imported for what it says
 
 _compile = core.MjModel.from_xml_string
 _LOADING = threading.Lock()
