@@ -13,6 +13,7 @@ from hub_server import HubServer
 
 from distractor_data import publish
 from distractor_data.errors import DmaskError
+from distractor_data.viewer import page as pages
 from distractor_data.viewer.library import Library
 from distractor_data.viewer.server import Server
 
@@ -133,6 +134,15 @@ def test_a_taken_port_is_named(server, made_once):
 )
 def test_the_command_line_refuses(refusal, folder, options, words):
     assert words in refusal("view", str(folder), *options)
+
+
+def test_a_folder_whose_name_is_no_text_has_a_page_too(folder):
+    odd = folder.rename(folder.with_name("d\udcffta"))  # a byte that is no UTF-8
+    with Server(Library(odd), []) as server:
+        assert "<title>d?ta</title>" in server.page.decode()
+    out = folder.with_name("page.html")
+    pages.write(out, "dataset.html", ["dataset.js"], odd.name, Library(odd).overview([]))
+    assert "<title>d?ta</title>" in out.read_text()
 
 
 def test_an_empty_folder_is_no_dataset(refusal, tmp_path):

@@ -46,7 +46,7 @@ def write(
     path: Path, template: str, scripts: Sequence[str], title: str, data: Any, attached: Iterable[tuple[str, Any]] = ()
 ) -> None:
     """`render` into a file, which appears whole."""
-    with storage.atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with storage.atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", errors="replace") as file:
         file.writelines(render(template, scripts, title, data, attached))
 
 

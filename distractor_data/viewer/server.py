@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
         """`port` 0 is any that is free; `opened` are the episodes to begin with. Raises `DmaskError` where the port
         is taken."""
         data = library.overview(opened)
-        self.page = "".join(render("dataset.html", ["dataset.js"], library.name, data)).encode()
+        self.page = "".join(render("dataset.html", ["dataset.js"], library.name, data)).encode(errors="replace")
         self.library = library
         try:
             super().__init__((HOST, port), _Handler)
