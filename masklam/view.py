@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def curves(metrics: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                     new = {"name": label, "x": [], "y": [], "colour": number, "dashed": other}
                     line = plot["lines"].setdefault(label, new)
                     line["x"].append(m["step"])
-                    line["y"].append(m[key])
+                    line["y"].append(m[key] if math.isfinite(m[key]) else None)  # a gap
     return [{**plot, "lines": list(plot["lines"].values())} for plot in plots.values()]
 
 
