@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.metadata
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 
 from distractor_data import signals
@@ -57,6 +58,20 @@ def extra_of(module: str) -> str:
     return ""
 
 
+@contextlib.contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    """Meanwhile our warnings are plain lines on stderr, however libraries have set up logging."""
+    log, handler = logging.getLogger(__package__), logging.lastResort
+    assert handler is not None
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = True
+
+
 def run_cli(app: Callable[..., int | None], name: str) -> None:
     """Run an app and exit with its code; a `DmaskError` or what the system refuses becomes one line and code 2.
 
@@ -65,7 +80,7 @@ def run_cli(app: Callable[..., int | None], name: str) -> None:
     code, kind = 2, "error: "
     try:
         try:
-            with signals.raised():
+            with signals.raised(), _warnings_in_lines():
                 sys.exit(app(prog_name=name))
         finally:
             sys.stdout.flush()  # a full disk or a closed pipe is told of here, not when Python ends
