@@ -22,7 +22,7 @@ from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption
 from distractor_data.masks.corrupt import corrupt as degrade
 from masklam import decoded
-from masklam.bar import bar
+from masklam.decoded import Column
 
 _FORMAT = "2"  # of the cached arrays; part of their key
 
@@ -60,11 +60,15 @@ class Frames:
         moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
+    def within(self, episodes: Iterable[int]) -> Tensor:
+        """Whether each frame is of one of the episodes; (N,) bool."""
+        return torch.isin(self.episode, torch.as_tensor(list(episodes), device=self.episode.device))
+
     def transitions(self, episodes: Sequence[int] | None = None, ahead: int = 1) -> Tensor:
         """Indices t for which t + `ahead` lies in the same episode, of the given episodes only; (M,) int64."""
         valid = self.last >= ahead + torch.arange(len(self.last), device=self.last.device)
         if episodes is not None:
-            valid &= torch.isin(self.episode, torch.as_tensor(list(episodes), device=valid.device))
+            valid &= self.within(episodes)
         return valid.nonzero().flatten()
 
     def pixels(self, t: Tensor, stack: int = 1) -> Tensor:
@@ -140,11 +144,11 @@ def load(
     digests = [_recorded(root, name, sums) if fetch else verify(untrusted.inside(root, name), name) for name in names]
     folder = store.folder(cache) / _key(columns, digests)
     lengths = np.concatenate([table["length"].to_numpy() for table in records])
+    rows, wanted = int(lengths.sum()), {name: _column(name, layout) for name in [*columns, schema.ACTION]}
     if not folder.exists():
         files = sources.shard_files(source, env, split, share) if fetch else (root / name for name in names)
-        _decode(_verified(files, names, records, verify), int(lengths.sum()), layout, columns, folder)
-    rows = int(lengths.sum())
-    arrays = {name: decoded.mapped(folder, name, rows, *_shape(name, layout)) for name in [*columns, schema.ACTION]}
+        decoded.build(folder, rows, wanted, _decode(_verified(files, names, records, verify), layout, list(wanted)))
+    arrays = {name: decoded.mapped(folder, name, rows, column) for name, column in wanted.items()}
     return Frames.of_episodes(
         lengths, arrays[image_column], arrays[mask_column] if mask_column else None, arrays[schema.ACTION]
     )
@@ -186,45 +190,18 @@ def _verified(
         yield file, table
 
 
-def _shape(name: str, layout: untrusted.Layout) -> tuple[type, tuple[int, ...]]:
-    """Type and shape of a frame's values in the cached array of a column."""
+def _column(name: str, layout: untrusted.Layout) -> Column:
     if name == schema.ACTION:
-        return np.float32, (layout.action,)
-    if name in schema.MASK_COLUMNS:
-        return np.uint8, (-(-layout.size[0] * layout.size[1] // 8),)
-    return np.uint8, layout.shape(name)
+        return Column(np.float32, (layout.action,))
+    return Column.of_mask(*layout.size) if name in schema.MASK_COLUMNS else Column(np.uint8, layout.shape(name))
 
 
-def _decode(
-    shards: Iterable[tuple[Path, pa.Table]], rows: int, layout: untrusted.Layout, columns: list[str], folder: Path
-) -> None:
-    """Decode all images once, a few thousand at a time, into `folder`, which appears when it is complete.
-
-    `shards` are the files of frames and the records of their episodes.
-    """
-    decoded.build(folder, lambda new: _decode_into(new, shards, rows, layout, columns))
-
-
-def _decode_into(
-    folder: Path, shards: Iterable[tuple[Path, pa.Table]], rows: int, layout: untrusted.Layout, columns: list[str]
-) -> None:
-    wanted = [*columns, schema.ACTION]
-    arrays = {name: decoded.reserve(folder / f"{name}.npy", rows, *_shape(name, layout)) for name in wanted}
-    start = 0
-    with bar(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < _CHUNK) as shown:
-        for file, records in shards:
-            for chunk in untrusted.frames(file, layout, records, wanted):
-                for name in wanted:
-                    arrays[name][start : start + len(chunk)] = _values(chunk[name], name)
-                start += len(chunk)
-                shown.update(len(chunk))
-    for name in columns:
-        if name in schema.MASK_COLUMNS and not arrays[name].any():
-            raise DmaskError(f"{name} is empty on every frame; mask the dataset again with `dmask mask`")
-    arrays.clear()  # unmaps, which writes what is still in memory
-
-
-_CHUNK = 4096  # frames handled at a time
+def _decode(shards: Iterable[tuple[Path, pa.Table]], layout: untrusted.Layout, columns: list[str]) -> decoded.Values:
+    """The columns of files of frames, which stand with the records of their episodes, a few thousand at a time."""
+    for file, records in shards:
+        for chunk in untrusted.frames(file, layout, records, columns):
+            for name in columns:
+                yield name, _values(chunk[name], name)
 
 
 def _values(column: pa.Array, name: str) -> np.ndarray:
@@ -239,7 +216,7 @@ def corrupt(frames: Frames, how: str, seed: int) -> Frames:
     degradation = corruption(how)
     assert frames.mask is not None
     packed = torch.empty_like(frames.mask)
-    for number, index in enumerate(torch.arange(len(packed)).split(_CHUNK)):
+    for number, index in enumerate(torch.arange(len(packed)).split(decoded.CHUNK)):
         masks = frames.masks(index)[:, 0].numpy() > 0  # (B, H, W)
         worse = degrade(
             masks, degradation, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, number)))

@@ -13,16 +13,13 @@ from torch import Tensor
 
 from distractor_data import schema, sources
 from distractor_data.dataset import meta, storage
-from distractor_data.errors import DmaskError, NoSplitError
+from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, SYNTHETIC, Import, Spec
-from masklam.data import Frames
 from masklam.job import Job, load, need
 from masklam.loop import Trainer
-from masklam.probes import Place, codes, fitting, latents, tables, thin
+from masklam.probes import codes, latents, of_splits
 from masklam.rollouts import rollouts
 from masklam.run import Run
-
-TEST = "out"  # the place of the test split in tables of probes
 
 
 def check(job: Job) -> None:
@@ -64,28 +61,16 @@ def probes(job: Job, device: torch.device) -> dict[str, Any]:
 
     `in`: held-out episodes in front of the training videos; `out`: the test split, in front of others.
     """
-    places = {"in": Place(job.frames, thin(job.frames.transitions(job.held)))}
-    if (test := load_test(job)) is not None:
-        places[TEST] = Place(test, thin(test.transitions()))
-    results = tables(
+    results = of_splits(
         lambda frames, t, later: latents(job.model, frames, t, device, later),
-        Place(job.frames, fitting(job)),
-        places,
+        job.frames,
+        (job.training, job.held),
+        lambda: load(job.settings, "test", job.cache),
         job.settings.seed,
     )
-    if test is None:
-        results["missing"].append("probes on the test split: the dataset has none")
     if (used := codes(job, device)) is not None:
         results["codes"] = used
     return results
-
-
-def load_test(job: Job) -> Frames | None:
-    """The test split; None where the dataset says that it has none. Raises `DmaskError` where it can't be read."""
-    try:
-        return load(job.settings, "test", job.cache)
-    except NoSplitError:
-        return None
 
 
 # --- returns -------------------------------------------------------------------------------------------------

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distractor_data import schema, sources
-from distractor_data.errors import DmaskError, NoSplitError, nearest
+from distractor_data import sources
+from distractor_data.errors import DmaskError, nearest
 from masklam import data, probes
 from masklam.bar import bar
 from masklam.data import Frames
 from masklam.job import split_episodes
-from masklam.probes import Place
-from masklam.settings import matching
+from masklam.settings import Settings, matching
 
 BATCH = 64
 FORMS = ("uint8", "float")  # (B, H, W, 3) as stored, or float32 (B, 3, H, W) in [-1, 1]
@@ -30,9 +29,9 @@ def probe(
     env: str,
     split: str = "train",
     images: str = "uint8",
-    image_column: str = schema.IMAGE,
+    image_column: str = Settings.image_column,
     mask_column: str = "",
-    held_out: float = 0.1,
+    held_out: float = Settings.held_out,
     most: int = probes.MOST,
     seed: int = 0,
     cache: str | None = None,
@@ -56,18 +55,10 @@ def probe(
         return data.load(source, env, split, image_column, masks, cache)
 
     frames = frames_of(split)
-    fit, held = split_episodes(frames.episodes, held_out)
-    places = {"in": Place(frames, probes.thin(frames.transitions(held), most))}
-    missing = []
-    if split == "train":
-        try:
-            test = frames_of("test")
-            places["out"] = Place(test, probes.thin(test.transitions(), most))
-        except NoSplitError:
-            missing = ["probes on the test split: the dataset has none"]
-    fitted = Place(frames, probes.thin(frames.transitions(fit), most))
-    tables = probes.tables(latents(function, target, images), fitted, places, seed)
-    return {"sees": image_column, **tables, "missing": tables["missing"] + missing}
+    test = (lambda: frames_of("test")) if split == "train" else None
+    episodes = split_episodes(frames.episodes, held_out)
+    tables = probes.of_splits(latents(function, target, images), frames, episodes, test, seed, most)
+    return {"sees": image_column, **tables}
 
 
 def load(target: str) -> Callable[[Tensor, Tensor], Any]:

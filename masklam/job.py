@@ -99,8 +99,7 @@ def prepare(
         budgets=budgets,
     )
     for budget in budgets:
-        seen = torch.isin(frames.episode, torch.tensor(order[:budget], device=frames.episode.device))
-        model.units(budget).measure(frames.action[seen])
+        model.units(budget).measure(frames.action[frames.within(order[:budget])])
     finished = set()
     for part in model.parts:
         names = {part: part} if part != "decoder" else {f"decoder-{n}": f"decoder.{n}" for n in budgets}

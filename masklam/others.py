@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,8 @@ from distractor_data.dataset.foreign import Clip, Group, Source
 from distractor_data.errors import DmaskError, NoSplitError
 from distractor_data.untrusted import cells
 from masklam import decoded
-from masklam.bar import bar
 from masklam.data import Frames
+from masklam.decoded import Column
 
 if TYPE_CHECKING:
     from masklam.settings import Settings
@@ -46,23 +45,19 @@ def load(settings: Settings, split: str, masked: bool, folder: str | None) -> Fr
     key = "\n".join([_FORMAT, foreign.digest(root), split, str(side), *columns])
     place = cache.folder(folder) / hashlib.sha256(key.encode()).hexdigest()
     rows = sum(clip.length for _, clip in clips)
+    kinds = [Column(np.uint8, (side, side, 3)), Column.of_mask(side, side)]
+    wanted = dict(zip(columns, kinds, strict=False))
     if not place.exists():
-        decoded.build(place, lambda new: _decode(new, source, clips, columns, side))
-    image = decoded.mapped(place, settings.image_column, rows, np.uint8, (side, side, 3))
-    mask = decoded.mapped(place, settings.mask_column, rows, np.uint8, _packed(side)) if masked else None
+        decoded.build(place, rows, wanted, _decode(source, clips, wanted, side))
+    image, *masks = (decoded.mapped(place, name, rows, column) for name, column in wanted.items())
     lengths = np.array([clip.length for _, clip in clips])
-    return Frames.of_episodes(lengths, image, mask, torch.from_numpy(actions))
+    return Frames.of_episodes(lengths, image, masks[0] if masked else None, torch.from_numpy(actions))
 
 
 def _side(source: Source, first: tuple[Group, Clip], column: str) -> int:
     """Pixels that a frame has on a side: its own, where it is square."""
     height, width = source.frames(*first, column)[0].shape[:2]
     return height if height == width else SIDE
-
-
-def _packed(side: int) -> tuple[int]:
-    """Shape of a frame's mask as bits."""
-    return (-(-side * side // 8),)
 
 
 def _actions(source: Source, groups: list[Group], column: str) -> np.ndarray:
@@ -76,21 +71,12 @@ def _actions(source: Source, groups: list[Group], column: str) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _decode(folder: Path, source: Source, clips: list[tuple[Group, Clip]], columns: Sequence[str], side: int) -> None:
-    """Decode and resize every frame of the first of `columns`, images, and of the second, masks, into `folder`."""
-    rows = sum(clip.length for _, clip in clips)
-    with bar(total=rows * len(columns), desc="decode", unit="frame", unit_scale=True, disable=rows < 4096) as shown:
-        for name, mask in zip(columns, (False, True), strict=False):
-            array = decoded.reserve(
-                folder / f"{name}.npy", rows, np.uint8, _packed(side) if mask else (side, side, 3)
-            )
-            for row, frame in enumerate(frame for place in clips for frame in source.frames(*place, name)):
-                square = _square(frame, side)
-                array[row] = np.packbits(square[..., 0] > 127) if mask else square
-                shown.update()
-            if mask and not array.any():
-                raise DmaskError(f"{name} is empty on every frame; mask the dataset again with `dmask mask`")
-            del array  # unmaps, which writes what is still in memory
+def _decode(source: Source, clips: list[tuple[Group, Clip]], columns: dict[str, Column], side: int) -> decoded.Values:
+    """Every frame of the columns, one after the other, resized."""
+    for name, column in columns.items():
+        for frame in (frame for place in clips for frame in source.frames(*place, name)):
+            square = _square(frame, side)
+            yield name, (np.packbits(square[..., 0] > 127) if column.mask else square)[None]
 
 
 def _square(frame: np.ndarray, side: int) -> np.ndarray:

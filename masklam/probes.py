@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distractor_data.errors import NoSplitError
 from masklam import probe
 from masklam.data import Frames, generator
 from masklam.job import Job
@@ -59,6 +60,30 @@ def tables(latents: Latents, fit: Place, places: dict[str, Place], seed: int) ->
         unmasked = [where for where, place in places.items() if place.frames.mask is None]
         missing = [f"background probe, {where}: that split has no masks of these images" for where in unmasked]
     return results | {"missing": missing}
+
+
+def of_splits(
+    latents: Latents,
+    frames: Frames,
+    episodes: tuple[Sequence[int], Sequence[int]],
+    test: Callable[[], Frames] | None,
+    seed: int,
+    most: int = MOST,
+) -> dict[str, Any]:
+    """Tables fitted on the first `episodes`, reported on the second (`in`) and on the `test` split (`out`), if any.
+
+    Raises `DmaskError` where that is there and can't be read.
+    """
+    fit, held = (Place(frames, thin(frames.transitions(chosen), most)) for chosen in episodes)
+    places, missing = {"in": held}, []
+    try:
+        if test is not None:
+            found = test()
+            places["out"] = Place(found, thin(found.transitions(), most))
+    except NoSplitError:
+        missing = ["probes on the test split: the dataset has none"]
+    results = tables(latents, fit, places, seed)
+    return results | {"missing": results["missing"] + missing}
 
 
 def _later(place: Place, control: bool, seed: int) -> Tensor:
@@ -118,14 +143,10 @@ def latents(
     return torch.cat(found).float().to(frames.image.device)
 
 
-def fitting(job: Job) -> Tensor:
-    """The transitions that fit a probe: of training episodes, thinned evenly."""
-    return thin(job.frames.transitions(job.training))
-
-
 def probe_actions(job: Job, device: torch.device) -> dict[str, Any]:
     """Linear probe, latent action → action: fitted on training episodes, reported on held-out ones."""
-    frames, fit, test = job.frames, fitting(job), thin(job.frames.transitions(job.held))
+    frames = job.frames
+    fit, test = (thin(frames.transitions(episodes)) for episodes in (job.training, job.held))
     ridge = probe.fit(latents(job.model, frames, fit, device), frames.action[fit], frames.episode[fit])
     z = latents(job.model, frames, test, device)
     measures = probe.nmse(ridge(z), frames.action[test])

@@ -78,14 +78,14 @@ class Settings:
         (), "Whose actions are seen: 2,8,32 for decoders, one number for other methods, or all", read=budgets
     )
     # model
-    latent_dim: int = option(64, "Size of a latent action", least=1)
-    frame_stack: int = option(1, "Frames an observation holds", least=1)
-    encoder_scale: int = option(1, "Width of the encoders", least=1)
+    latent_dim: int = option(64, "Size of a latent action")
+    frame_stack: int = option(1, "Frames an observation holds")
+    encoder_scale: int = option(1, "Width of the encoders")
     encoder_deep: bool = option(False, "Five resolutions instead of three")
     res_blocks: int = option(2, "Residual blocks a resolution")
-    heads: int = option(256, "Width of LAOM's heads", least=1)
+    heads: int = option(256, "Width of LAOM's heads")
     quantize: str = option("", "fsq or vq: LAPO's discrete form", choices=("", "fsq", "vq"))
-    policy_scale: int = option(2, "Width of the policy's encoder", least=1)
+    policy_scale: int = option(2, "Width of the policy's encoder")
     policy_layers: int = option(0, "Linear layers after it; default: the method's")
     # objective
     offset: int = option(0, "Steps the inverse dynamics looks ahead; default: the method's")
@@ -121,11 +121,12 @@ class Settings:
             object.__setattr__(self, "mask_column", matching(self.image_column, self.mask_column))
         for one in fields(self):
             value, name, rules = getattr(self, one.name), "--" + one.name.replace("_", "-"), one.metadata
-            least = 0 if rules["least"] is None and isinstance(value, float) else rules["least"]
+            least, most = LIMITS.get(one.name, (0 if isinstance(value, float) else None, None))
+            least = least if rules["least"] is None else rules["least"]
             if least is not None and not value >= least:
                 raise DmaskError(f"{name} is {value}; give a number of at least {least}")
-            if one.name in LIMITS and value > LIMITS[one.name][1]:
-                raise DmaskError(f"{name} is {value}; give a number of at most {LIMITS[one.name][1]}")
+            if most is not None and value > most:
+                raise DmaskError(f"{name} is {value}; give a number of at most {most}")
             if rules["choices"] and value not in rules["choices"]:
                 raise DmaskError(f"{name} is {value!r}; choose one of {', '.join(rules['choices'])}")
             if value != one.default and not method.takes(one.name):

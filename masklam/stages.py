@@ -108,8 +108,7 @@ def train_decoder(job: Job, trainer: Trainer) -> None:
     settings, model, frames = job.settings, job.model, job.frames
     need(job, trainer.run, "policy")
     for budget in job.budgets:
-        t = torch.isin(frames.episode, torch.tensor(job.order[:budget], device=frames.episode.device)).nonzero()
-        t = t.flatten()
+        t = frames.within(job.order[:budget]).nonzero().flatten()
         seen = (frames.observations(i, settings.frame_stack, trainer.device) for i in t.split(512))
         z = torch.cat([model.policy(now) for now in seen])
         action = model.units(budget)(frames.action[t].to(trainer.device))
