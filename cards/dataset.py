@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHEET = Path(schema.SHEET).name
 PRETTY_NAME = "Distracting Control, masked"
+TASKS = ["robotics", "reinforcement-learning", "image-segmentation"]
 TAGS = ["LeRobot", "robotics", "reinforcement-learning", "image-segmentation", "latent-action-models"]
 SYNTHETIC_LICENSE = "cc-by-4.0"
 MEANINGS = {
@@ -138,7 +139,7 @@ def render(
     if not found:
         raise DmaskError(f"{directory} holds no dataset; make one with `dmask generate --out {directory}`")
     data = _yaml(found, license_of(found, license))
-    values = _values(found, repo_id or Path(directory).resolve().name)
+    values = values_of(found, repo_id or Path(directory).resolve().name)
     mine = untrusted.inside(Path(directory), CARD)
     old = [(f"{CARD} of {repo_id}", published), (mine, read_card(mine))]
     return fill("dataset", data, old, repo_id=repo_id, **values)
@@ -202,8 +203,8 @@ def _yaml(found: list[Part], license: str | None) -> Any:
         pretty_name=PRETTY_NAME,
         license=license,
         tags=TAGS,
-        task_categories=["robotics", "reinforcement-learning", "image-segmentation"],
-        size_categories=[_size_category(frames)],
+        task_categories=TASKS,
+        size_categories=[size_category(frames)],
         # No sizes where `datasets` would look for them: it refuses data that has grown since, or is filtered.
         dmask={"frames": frames, "bytes": sum(part.bytes for part in found)},
     )
@@ -230,14 +231,14 @@ def _default(found: list[Part]) -> str:
     return read.default_config([part.config for part in found])
 
 
-def _size_category(frames: int) -> str:
+def size_category(frames: int) -> str:
     """The Hub's name of a number of rows: `n<1K`, `1K<n<10K`, …, `n>1T`."""
     above = [name for bound, name in _SIZES if frames < bound]
     below = [name for bound, name in _SIZES if frames >= bound]
     return f"n<{above[0]}" if not below else f"{below[-1]}<n<{above[0]}" if above else f"n>{below[-1]}"
 
 
-def _values(found: list[Part], name: str) -> dict[str, Any]:
+def values_of(found: list[Part], name: str) -> dict[str, Any]:
     """What the template's body shows."""
     rows = [_row(part) for part in found]
     default = _default(found)

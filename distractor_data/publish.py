@@ -64,13 +64,13 @@ def push(
     from cards.dataset import render
 
     directory = Path(directory)
-    found = _found(directory, name, only)
+    found = verified_parts(directory, name, only)
     files = {path: file for part in found for path, file in part_files(part).items()}
     sums = {path: sha for part in found for path, sha in _sums(part).items()}
     contents = {path: file if path in sums else read_content(file) for path, file in files.items()}
     default = directory.resolve().name
     if dry_run:
-        card = render(directory, found, name or default, _license(found, license))
+        card = render(directory, found, name or default, license_for(found, license))
         return Push(name or default, "", Plan(contents, card).sizes, card)
     api, name = connect(name, default, token)
     repository = Repository(api, name, revision=revision)
@@ -82,13 +82,13 @@ def push(
         published = card_of(now, there).decode("utf-8", "replace")
         with tempfile.TemporaryDirectory() as folder:
             known = found + _other_parts(now, there, found, Path(folder))
-            card = render(directory, known, name, _license(known, license, published), published)
+            card = render(directory, known, name, license_for(known, license, published), published)
         obsolete = [path for path in there if path.startswith(mine) and path not in staying]
         return Plan(contents, card, obsolete, sums)
 
     with hub_errors(name, "push to"):
         if not repository.exists():
-            _license(found, license)  # raises before anything is made
+            license_for(found, license)  # raises before anything is made
         repository.create(private)
         sent = repository.send(plan, message)
         if tag is not None:
@@ -96,7 +96,7 @@ def push(
     return Push(name, repository.url, sent.sizes, sent.plan.card)
 
 
-def _found(directory: Path, name: str | None, only: Path | None) -> list[Part]:
+def verified_parts(directory: Path, name: str | None, only: Path | None = None) -> list[Part]:
     """What the folder has to push: whole, verified, and in files of its own."""
     from cards.dataset import parts, write_sheet
     from cards.template import sections
@@ -118,7 +118,7 @@ def _found(directory: Path, name: str | None, only: Path | None) -> list[Part]:
     return found
 
 
-def _license(found: list[Part], license: str | None, published: str = "") -> str:
+def license_for(found: list[Part], license: str | None, published: str = "") -> str:
     """The licence given, that of synthetic backgrounds, or the one that the `published` card states already."""
     from cards.dataset import license_of
     from cards.template import stated_license

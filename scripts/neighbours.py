@@ -20,6 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "tests"))
+from hub_server import TOKEN, HubServer  # noqa: E402
+
 BUILD, READERS = REPOSITORY / "build", REPOSITORY / "scripts" / "readers"
 DATA = BUILD / "neighbours"
 
@@ -74,9 +77,9 @@ def _run(words: list[object], cwd: Path | None = None, environment: dict[str, st
     return done.stdout
 
 
-def dmask(*words: object) -> None:
+def dmask(*words: object, **environment: str) -> None:
     """A command of ours, as a person types it."""
-    _run([sys.executable, "-m", "distractor_data.cli", *words], REPOSITORY)
+    _run([sys.executable, "-m", "distractor_data.cli", *words], REPOSITORY, environment)
 
 
 def attempt(reader: str, version: str, tried: str, act: Callable[[], str]) -> Row:
@@ -158,7 +161,9 @@ def laom(checkout: Path | None) -> Iterator[Row]:
 
 
 def lerobot(laom: Path | None) -> Iterator[Row]:
-    place = Environment("lerobot", ["lerobot==0.4.4"], shared=True, alone=True)
+    policies = ["draccus==0.10.0", "mergedeep", "pyyaml-include", "toml", "typing-inspect", "mypy-extensions"]
+    policies += ["einops", "diffusers", "pyserial", "deepdiff<9", "orderly-set"]
+    place = Environment("lerobot", ["lerobot==0.4.4", *policies], shared=True, alone=True)
     written = DATA / "lerobot"
     shutil.rmtree(written, ignore_errors=True)
     place.run("in_lerobot.py", "write", written)
@@ -169,6 +174,22 @@ def lerobot(laom: Path | None) -> Iterator[Row]:
 
         tried = f"`dmask mask --image-column` on a dataset that it wrote, {kind} columns of 48×64"
         yield attempt("LeRobot", place.version("lerobot"), tried, act)
+    with HubServer(DATA / "hub") as hub:
+        home = DATA / "home"
+        for folder in (home, DATA / "hub"):
+            shutil.rmtree(folder, ignore_errors=True)
+        there = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN, "HF_HOME": str(home)}
+        for tried, what in (
+            ("`dmask push --lerobot`: LeRobotDataset and StreamingLeRobotDataset by name", "named"),
+            ("`dmask push --lerobot`: the card's --policy.input_features", "policy"),
+        ):
+
+            def by_name(what: str = what) -> str:
+                dmask("push", ours(), "org/ours", "--lerobot", **there)
+                truth = [export("npz") / "cheetah-run" / "train"] if what == "named" else []
+                return place.run("in_lerobot.py", what, "org/ours-cheetah-run", *truth, **there)
+
+            yield attempt("LeRobot", place.version("lerobot"), tried, by_name)
 
 
 def datasets(laom: Path | None) -> Iterator[Row]:

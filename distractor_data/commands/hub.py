@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +33,10 @@ def push(
     tag: Tag = None,
     message: Annotated[str, typer.Option(help="What the commits say.")] = "Upload dataset",
     license: Annotated[str | None, typer.Option(help="Needed where the background videos are real ones.")] = None,
+    lerobot: Annotated[
+        bool,
+        typer.Option("--lerobot", help="A repository for each config and split, for LeRobotDataset('NAME-CONFIG')."),
+    ] = False,
     token_file: TokenFile = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -41,20 +45,19 @@ def push(
 
     Interrupted, the same command goes on where it stopped; later it sends only what changed.
     """
-    from distractor_data import publish, terminal
+    from distractor_data import publish, publish_lerobot, terminal
+    from distractor_data.errors import DmaskError
 
-    pushed = publish.push(
-        directory,
-        name,
-        private=private,
-        revision=revision,
-        tag=tag,
-        message=message,
-        token=token_of(token_file),
-        license=license,
-        dry_run=dry_run,
-    )
-    terminal.print_push(pushed, dry_run, 'load_dataset("{}")')
+    if lerobot and (revision or tag):
+        raise DmaskError("--lerobot pushes to the main branch with LeRobot's tag; leave --revision and --tag out")
+    said: dict[str, Any] = {"private": private, "message": message, "license": license, "dry_run": dry_run}
+    said["token"] = token_of(token_file)
+    if lerobot:
+        for pushed in publish_lerobot.push(directory, name, **said):
+            terminal.print_push(pushed, dry_run, 'LeRobotDataset("{}")')
+    else:
+        pushed = publish.push(directory, name, revision=revision, tag=tag, **said)
+        terminal.print_push(pushed, dry_run, 'load_dataset("{}")')
 
 
 @app.command(epilog="Example: dmask pull org/distracting-dcs-masked data --env walker")

@@ -22,8 +22,12 @@ def place(path: str) -> tuple[str, str, str] | None:
     """(config, split, name seen from their root) of a file of a repository; None for what is no file of a dataset."""
     config, _, rest = path.partition("/")
     split, _, name = rest.partition("/")
-    known = name in schema.DESCRIPTIONS or untrusted.shard_of(name) is not None
-    return (config, split, name) if known and is_config(config) and split in SPLITS else None
+    return (config, split, name) if is_ours(name) and is_config(config) and split in SPLITS else None
+
+
+def is_ours(name: str) -> bool:
+    """Whether a published file may have a name, seen from the root of its config and split."""
+    return name in schema.DESCRIPTIONS or untrusted.shard_of(name) is not None
 
 
 def patterns(config: str, split: str, frames: bool = True) -> list[str]:

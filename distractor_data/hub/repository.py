@@ -233,10 +233,13 @@ class Repository:
         )
         return str(made.oid)
 
-    def tag(self, name: str, commit: str) -> None:
-        """Tag a commit. A tag is a promise: one that points elsewhere is not moved."""
+    def tag(self, name: str, commit: str, move: bool = False) -> None:
+        """Tag a commit. A tag is a promise: one that points elsewhere is not moved, unless it only names a format."""
         for ref in self.api.list_repo_refs(self.name, repo_type=self.kind).tags:
             if ref.name == name and ref.target_commit != commit:
+                if move:
+                    patiently(lambda: self.api.delete_tag(self.name, tag=name, repo_type=self.kind))
+                    continue
                 raise DmaskError(f"{self.name} has a tag {name!r} on another commit; choose another --tag")
         patiently(
             lambda: self.api.create_tag(self.name, tag=name, revision=commit, repo_type=self.kind, exist_ok=True)
