@@ -21,7 +21,7 @@ from masklam.job import Job, prepare
 from masklam.limits import WEIGHTS
 from masklam.measures import VIDEOS
 from masklam.models import Model
-from masklam.probes import fitting, latents
+from masklam.probes import latents, thin
 from masklam.reconstruction import Lapo
 from masklam.rollouts import rollouts
 from masklam.run import Run
@@ -110,7 +110,7 @@ def _actions(job: Job, device: torch.device, t: Tensor) -> list[dict[str, Any]]:
         return []
     true = job.frames.action[t].cpu()
     if "lam" in job.finished:
-        fit = fitting(job)
+        fit = thin(job.frames.transitions(job.training))
         ridge = probe.fit(
             latents(job.model, job.frames, fit, device), job.frames.action[fit], job.frames.episode[fit]
         )
