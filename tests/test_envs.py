@@ -137,14 +137,12 @@ def drawn_by_dm_control(specs: list[Spec]) -> list[dict[str, np.ndarray]]:
     return [dm_control_frame(spec, steps=1) for spec in specs]
 
 
-def test_every_environment_is_drawn_as_dm_control_draws_it(monkeypatch):
-    """Distracted and clean, image and mask, pixel for pixel, once our shadow map is as large as theirs."""
-    from distractor_data.envs import rendering
+def test_every_environment_is_drawn_as_dm_control_draws_it():
+    """Distracted and clean, image and mask, pixel for pixel, where exact pictures are asked for."""
     from distractor_data.envs.suite import environments
     from scripts.peer import alone, seeded_actions
 
-    monkeypatch.setattr(rendering, "SHADOW_SIZE", 2048)
-    specs = [Spec(env=env, steps=3, image_size=32, clean=True) for env in environments()]
+    specs = [Spec(env=env, steps=3, image_size=32, clean=True, fidelity="exact") for env in environments()]
     clean = [dataclasses.replace(spec, difficulty="clean") for spec in specs]
     with ThreadPoolExecutor() as pool:
         theirs = pool.submit(alone, drawn_by_dm_control, specs + clean)
@@ -166,16 +164,63 @@ def test_every_environment_is_drawn_as_dm_control_draws_it(monkeypatch):
         assert np.isfinite(reward), spec.env
 
 
-@pytest.mark.parametrize("env", ["quadruped-escape", "swimmer-swimmer6", "walker-run"])
-def test_the_small_shadow_map_changes_little(env, monkeypatch):
-    from distractor_data.envs import rendering
+@pytest.mark.parametrize("env", ["quadruped-escape", "swimmer-swimmer6", "dog-run", *PAPERS])
+@pytest.mark.parametrize("fidelity", ["medium", "fast"])
+def test_faster_pictures_are_near_the_exact_ones(env, fidelity, real_backgrounds):
+    spec = Spec(env=env, clean=True, backgrounds=str(real_backgrounds))
+    near, exact = (run(dataclasses.replace(spec, fidelity=each), steps=4) for each in (fidelity, "exact"))
+    ours, theirs = (np.stack([seen.image for seen in each]) for each in (near, exact))
+    assert psnr(ours, theirs) > (42 if env in PAPERS else 30)
+    ours, theirs = (np.stack([seen.image_clean for seen in each]) for each in (near, exact))
+    assert psnr(ours, theirs) > 30
+    ours, theirs = (
+        np.stack([mask for seen in each for mask in (seen.mask, seen.mask_clean)]) for each in (near, exact)
+    )
+    assert (ours & theirs).sum() >= 0.99 * (ours | theirs).sum()
 
-    spec = Spec(env=env, clean=True)
-    (small,) = run(spec, steps=0)
-    monkeypatch.setattr(rendering, "SHADOW_SIZE", 2048)
-    (large,) = run(spec, steps=0)
-    assert psnr(small.image, large.image) > 30
-    assert psnr(small.image_clean, large.image_clean) > 30
+
+def test_a_video_shown_from_kept_textures_looks_as_when_it_was_sent(real_backgrounds, monkeypatch):
+    """Also where few textures are kept: frames come back as the video turns around."""
+    from distractor_data.envs.renderers import opengl
+
+    spec = Spec(env="cheetah-run", backgrounds=str(real_backgrounds), image_size=16, policy="random")
+    kept, few = run(spec, steps=150), []
+    monkeypatch.setattr(opengl, "_SKYBOX_MEMORY", 3 * 50**2 * opengl._TEXEL)
+    few = run(spec, steps=150)
+    env = make(spec, 0)
+    rng = np.random.default_rng(1)
+    env.reset()
+    for step, (one, other) in enumerate(zip(kept[1:], few[1:], strict=True)):
+        env._renderer._textures.clear()  # so that each frame is sent again, into the texture shown
+        seen = env.step(rng.uniform(-1, 1, env.action_size))[0]
+        np.testing.assert_array_equal(one.image, seen.image, err_msg=str(step))
+        np.testing.assert_array_equal(other.image, seen.image, err_msg=str(step))
+    env.close()
+
+
+def test_a_copy_of_a_compiled_model_is_what_its_xml_gives():
+    from dm_control import suite
+
+    from distractor_data.envs import models
+
+    for _ in range(2):
+        theirs = suite.load("swimmer", "swimmer6", task_kwargs={"random": 3}).physics.model
+        ours = models.load("swimmer", "swimmer6", random=3).physics.model
+        assert ours.to_bytes() == theirs.to_bytes()
+        ours.ptr.geom_size[:] = 7  # which the next copy doesn't see
+
+
+def test_frames_of_videos_are_kept_within_bounds(real_backgrounds):
+    from distractor_data.envs.distract import _Decoded
+    from distractor_data.envs.videos import VideoFolder
+
+    source = str(real_backgrounds)
+    names = VideoFolder(real_backgrounds).videos("train")[:3]
+    decoded = _Decoded(2 * 4 * 100 * 100 * 3)  # two of the three
+    first = [decoded.frames(source, "train", name, 0, 3, 100, False) for name in names]
+    again = [decoded.frames(source, "train", name, 0, 3, 100, False) for name in reversed(names)]
+    assert [one is other for one, other in zip(first, reversed(again), strict=True)] == [False, True, True]
+    np.testing.assert_array_equal(first[0], again[-1])
 
 
 def test_unknown_environment_names_the_nearest():

@@ -84,6 +84,7 @@ def _draw(number: int, x: np.ndarray, y: np.ndarray) -> None:
     with gl.drawing():
         from OpenGL import GL
 
+        GL.glBindBuffer(GL.GL_ARRAY_BUFFER, 0)  # that of a skin may be bound, and the corners be sought in it
         GL.glEnableClientState(GL.GL_VERTEX_ARRAY)
         GL.glVertexPointer(3, GL.GL_FLOAT, 0, corners)
         GL.glNewList(number, GL.GL_COMPILE)
