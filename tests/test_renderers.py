@@ -66,6 +66,9 @@ def test_auto_is_the_caster_where_it_draws_all_and_goes_on_with_what_is_there(tm
     assert [envs.fastest(env) for env in ("walker", "humanoid-walk", "dog-run")] == ["caster", "caster", "opengl"]
     assert resume.drawing(tmp_path, "walker", "train")[0] == "caster"
     root = schema.root(tmp_path, "walker-run", "train")
-    meta.write_record(root, Spec(env="walker", renderer="opengl"), 40)
+    assert resume.drawing(tmp_path, "walker", "train", fidelity="exact") == ("opengl", "exact")
+    meta.write_record(root, Spec(env="walker", renderer="opengl", fidelity="medium"), 40)
+    assert resume.drawing(tmp_path, "walker", "train") == ("opengl", "medium")
+    assert resume.drawing(tmp_path, "walker", "train", "opengl", "fast") == ("opengl", "fast")
     assert resume.drawing(tmp_path, "walker", "train")[0] == "opengl"
     assert resume.drawing(tmp_path, "walker", "test")[0] == "opengl"  # a config's splits are read together

@@ -12,9 +12,8 @@ from distractor_data.errors import DmaskError
 from distractor_data.spec import VERSION, Spec
 
 RECORD = Spec(backgrounds="videos", backgrounds_digest="0af", policy="mine.safetensors", policy_digest="1b").to_json()
-FIRST = {
-    key: value for key, value in RECORD.items() if key not in ("version", "renderer", "first")
-}  # as version 1 wrote it
+ADDED = ("version", "renderer", "first", "fidelity")
+FIRST = {key: value for key, value in RECORD.items() if key not in ADDED}  # as version 1 wrote it
 
 
 def test_a_short_name_is_the_full_one():
@@ -32,7 +31,17 @@ def test_a_record_without_a_version_is_of_the_first():
     old = Spec.from_json(FIRST)
     assert old.version == 1
     assert Spec.from_json(old.to_json()) == old
-    assert Spec.from_json(RECORD).differences(old) == [f"version (1 there, {VERSION} now)"]
+    said = ['fidelity ("medium" there, "fast" now)', f"version (1 there, {VERSION} now)"]
+    assert sorted(Spec.from_json(RECORD).differences(old)) == said
+
+
+def test_fidelity_is_of_opengl_in_the_suite_alone():
+    for other in ({"renderer": "caster"}, {"env": "metaworld-reach-v3"}):
+        spec = Spec(**{"env": "walker", **other})
+        assert "fidelity" not in spec.to_json()
+        assert Spec.from_json(spec.to_json()) == spec
+        with pytest.raises(DmaskError, match="--fidelity exact is for OpenGL"):
+            dataclasses.replace(spec, fidelity="exact")
 
 
 @pytest.mark.parametrize("record", [RECORD | {"gravity": 9.8}, RECORD | {"version": VERSION + 1, "gravity": 9.8}])
