@@ -75,6 +75,8 @@ def parts(out: Path, small: bool) -> list[Part]:
 @app.command()
 def render(renderer: str, fidelity: str, size: int, seconds: float = 5.0) -> None:
     """Frames/s of image and mask with physics and distractors, in one process."""
+    import numpy as np
+
     from distractor_data import envs
     from distractor_data.spec import Spec
 
@@ -82,7 +84,7 @@ def render(renderer: str, fidelity: str, size: int, seconds: float = 5.0) -> Non
     for env in ("walker-run", "humanoid-walk"):
         made = envs.make(Spec(env=env, renderer=renderer, fidelity=fidelity, image_size=size), 0)
         made.reset()
-        still = [0.0] * made.action_size
+        still = np.zeros(made.action_size)
         for _ in range(20):  # compiled code, textures
             made.step(still)
         started, frames = time.perf_counter(), 0
