@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated
 
-import numpy as np
 import typer
 
 ROOT = Path(__file__).resolve().parents[1]
