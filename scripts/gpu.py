@@ -103,7 +103,12 @@ def measure(
 ) -> None:
     """Run every part and print a table of what each said last."""
     out.mkdir(parents=True)
-    environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    environ = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",
+        "LP_NUM_THREADS": "0",
+    }
     rows = []
     for part in parts(out.resolve(), miniature):
         log, started = out / f"{part.name.replace(', ', '-').replace(' ', '-')}.txt", time.perf_counter()

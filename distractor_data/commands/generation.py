@@ -113,7 +113,7 @@ def generate(
     fidelity: Annotated[
         Fidelity | None,
         typer.Option(
-            help="Of OpenGL: exact is upstream's pixels; medium what was before 2026-11-25.", show_default="fast"
+            help="Of OpenGL: exact is upstream's pixels, medium as before there was a choice.", show_default="fast"
         ),
     ] = None,
     camera: Annotated[Camera, typer.Option(help="Meta-World: which of the scene's cameras.")] = Camera.corner2,
