@@ -335,9 +335,9 @@ def of_record(record: Any) -> Spec | Import:
 
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return [
-        f"{field} ({json.dumps(theirs[field])} there, {json.dumps(mine[field])} now)"
-        for field in mine
-        if mine[field] != theirs[field]
+        f"{field} ({json.dumps(theirs.get(field))} there, {json.dumps(mine.get(field))} now)"
+        for field in mine | theirs
+        if mine.get(field) != theirs.get(field)
     ]
 
 

@@ -201,11 +201,11 @@ def test_a_video_shown_from_kept_textures_looks_as_when_it_was_sent(real_backgro
 def test_a_copy_of_a_compiled_model_is_what_its_xml_gives():
     from dm_control import suite
 
-    from distractor_data.envs import models
+    from distractor_data.envs import mjcf
 
     for _ in range(2):
         theirs = suite.load("swimmer", "swimmer6", task_kwargs={"random": 3}).physics.model
-        ours = models.load("swimmer", "swimmer6", random=3).physics.model
+        ours = mjcf.load("swimmer", "swimmer6", random=3).physics.model
         assert ours.to_bytes() == theirs.to_bytes()
         ours.ptr.geom_size[:] = 7  # which the next copy doesn't see
 

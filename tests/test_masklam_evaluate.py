@@ -16,6 +16,7 @@ from masklam import data, evaluate, measures, probe, probes
 from masklam import job as jobs
 from masklam.models import Model
 from masklam.reconstruction import FSQ, VQ
+from masklam.rollouts import Played
 from masklam.run import Run
 from masklam.settings import Settings
 from masklam.train import train
@@ -161,11 +162,15 @@ def test_a_test_split_that_cannot_be_read_is_an_error(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Rollouts that take no time."""
-    monkeypatch.setattr(evaluate, "rollouts", lambda act, spec, *rest: [3.0, 5.0] if spec.split == "train" else [1.0])
+
+    def rollouts(act, spec, *rest):
+        return Played([3.0, 5.0] if spec.split == "train" else [1.0], None)
+
+    monkeypatch.setattr(evaluate, "rollouts", rollouts)
 
 
 def test_returns_of_a_dataset_without_any_are_not_divided_by(distracted, tmp_path, monkeypatch, quick):
-    monkeypatch.setattr(evaluate, "expert_return", lambda job: 0.0)
+    monkeypatch.setattr(evaluate, "recorded", lambda job, column: None)
     results = train(Settings(str(distracted), eval_episodes=1, **BC), str(tmp_path / "run"))
     assert [found["normalised"] for split in results["returns"].values() for found in split.values()] == [None, None]
     assert "normalised return: the expert's return is 0" in results["missing"]

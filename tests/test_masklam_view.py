@@ -25,7 +25,7 @@ from masklam.data import normalise
 from masklam.evaluate import rollout_spec
 from masklam.measures import measures
 from masklam.models import Model
-from masklam.probes import fitting, latents
+from masklam.probes import latents, thin
 from masklam.run import Run
 from masklam.settings import Settings
 from masklam.train import train
@@ -85,7 +85,7 @@ def test_the_plots_have_the_true_action_and_what_the_probe_reads(page, shown, ru
     page.goto(f"{shown}#laom/held-out/5")
     painted(page, 5)
     job, device = scenes.open_job(Run(runs[1]), {}, "cpu", None)
-    t, fit = job.frames.transitions(job.held[:1]), fitting(job)
+    t, fit = job.frames.transitions(job.held[:1]), thin(job.frames.transitions(job.training))
     with torch.no_grad():
         ridge = probe.fit(
             latents(job.model, job.frames, fit, device), job.frames.action[fit], job.frames.episode[fit]

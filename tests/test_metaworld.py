@@ -164,7 +164,7 @@ def test_the_silhouette_is_soft_and_glass_covers_by_its_alpha():
     made.reset()
     pictures = []
     for level in (0, 255):
-        made._video._frames[:] = level
+        made._video._frames = np.full_like(made._video._frames, level)
         pictures.append(made._observe(np.zeros(39)).image.astype(int))
     black, white = pictures
     uncovered = (white - black)[..., 0]
