@@ -262,11 +262,12 @@ def hub() -> Iterator[Finding]:
 
 
 def _reached(address: str) -> bool:
+    import httpx2
     from huggingface_hub import get_session
 
     try:
         get_session().get(f"{address}/api/whoami-v2", timeout=5)  # any answer will do
-    except Exception:
+    except (OSError, httpx2.HTTPError, httpx2.InvalidURL):
         return False
     return True
 

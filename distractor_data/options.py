@@ -57,3 +57,8 @@ def token_of(file: Path | None) -> str | None:
     from distractor_data.hub.repository import read_token
 
     return None if file is None else read_token(file)
+
+
+def part_of(split: Split | None) -> str | None:
+    """The split's name."""
+    return split.value if split else None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distractor_data import untrusted
 from distractor_data.errors import DmaskError
 from distractor_data.untrusted.values import Kind, flag, listing, matching, record, text, whole
 
 if TYPE_CHECKING:
-    from masklam.models import Model
+    from torch import nn
 
+Built = TypeVar("Built", bound="nn.Module")
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 VERSION = 2  # of the networks; weights of other versions have other names, or another meaning
@@ -60,7 +61,7 @@ def check_version(place: object, version: int | None) -> None:
         )
 
 
-def load(model: Callable[..., Model], folder: Path) -> Model:
+def load(model: Callable[..., Built], folder: Path) -> Built:
     """The model of a folder, on the CPU.
 
     Raises `DmaskError` where its weights lack one, or one has another shape: their header is compared with a model

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from masklam import measures
 from masklam.methods import find
+from masklam.plan import Planned
 from masklam.run import Run
-
-if TYPE_CHECKING:
-    from masklam.study import Planned
 
 Rows = list[dict[str, Any]]
 CURVE = "linear probe NMSE while training"

@@ -37,6 +37,11 @@ def frames_here(directory: Path) -> list[Path]:
     return sorted((directory / ROOT / "data").rglob("*.parquet"))
 
 
+def run(folder: Path, made: list[bool]) -> None:
+    """Generate there, pushing; `made` gets of each episode whether it was made now."""
+    generate(SPEC, folder, workers=1, on_event=watch(lambda _, new: made.append(new)), push=ORG)
+
+
 def data(files: dict[str, bytes]) -> dict[str, bytes]:
     return {path: content for path, content in files.items() if path.startswith(ROOT) and path.endswith(".parquet")}
 
@@ -68,13 +73,7 @@ def test_shards_leave_as_they_get_done_and_another_machine_goes_on(
 
     hub.up()
     made: list[bool] = []
-    generate(
-        SPEC,
-        tmp_path / "second",
-        workers=1,
-        on_event=watch(lambda _, new: made.append(new)),
-        push=ORG,
-    )
+    run(tmp_path / "second", made)
     assert made == [False, False, True, True, True]
     assert frames_here(tmp_path / "second") == []
     assert data(hub.files("org/name")) == data(expected)
@@ -82,13 +81,7 @@ def test_shards_leave_as_they_get_done_and_another_machine_goes_on(
         assert hub.files("org/name")[f"{ROOT}/{name}"] == expected[f"{ROOT}/{name}"]
 
     made.clear()
-    generate(
-        SPEC,
-        tmp_path / "first",
-        workers=1,
-        on_event=watch(lambda _, new: made.append(new)),
-        push=ORG,
-    )
+    run(tmp_path / "first", made)
     assert made == [False] * 5
     assert data(hub.files("org/name")) == data(expected)
 
@@ -128,25 +121,13 @@ def test_a_quota_does_not_stop_the_run_and_is_told_in_the_hubs_words_at_its_end(
     hub.refuse("/commit/", 429, message=words, retry_after=3600)
     made: list[bool] = []
     with pytest.raises(DmaskError, match=f"{re.escape(words)}.*in 60 minutes.*run the same command again"):
-        generate(
-            SPEC,
-            tmp_path / "data",
-            workers=1,
-            on_event=watch(lambda _, new: made.append(new)),
-            push=ORG,
-        )
+        run(tmp_path / "data", made)
     assert made == [True] * 5
     assert len(frames_here(tmp_path / "data")) == 3
     assert sum(impatient) < 300
     hub.up()
     made.clear()
-    generate(
-        SPEC,
-        tmp_path / "data",
-        workers=1,
-        on_event=watch(lambda _, new: made.append(new)),
-        push=ORG,
-    )
+    run(tmp_path / "data", made)
     assert made == [False] * 5
     assert len(data(hub.files("org/name"))) == 3 + 3 + 1
 

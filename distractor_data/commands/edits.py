@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import Directory, EnvOption, Quiet, Split, SplitOption
+from distractor_data.options import Directory, EnvOption, Quiet, SplitOption, part_of
 
 app = typer.Typer()
 Out = Annotated[Path, typer.Option(help="The new dataset's folder.")]
@@ -97,8 +97,3 @@ def share_of(text: str) -> tuple[str, float]:
         return (folder, float(share)) if folder else (folder, float("nan"))
     except ValueError as error:
         raise DmaskError(f"{text!r} is no FOLDER=SHARE, such as data/train=0.9") from error
-
-
-def part_of(split: Split | None) -> str | None:
-    """The split's name."""
-    return split.value if split else None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from distractor_data.options import Directory, EnvOption, Quiet, SplitOption, Workers
+from distractor_data.options import Directory, EnvOption, Quiet, SplitOption, Workers, part_of
 from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer()
@@ -58,7 +58,7 @@ def export(
     """Write a dataset, with its masks, in a format that other readers know."""
     from distractor_data import exports, terminal
 
-    part = split.value if split else None
+    part = part_of(split)
     with terminal.frame_progress("export", "episodes") as on_episode:
         written = exports.export(directory, format.value, out, env, part, overwrite, on_episode)
     terminal.print_paths(written)

@@ -17,6 +17,7 @@ from distractor_data.options import (
     SplitOption,
     Tag,
     TokenFile,
+    part_of,
     token_of,
 )
 from distractor_data.spec import DEFAULT_DIR
@@ -82,7 +83,7 @@ def pull(
         name,
         directory,
         env=env,
-        split=split.value if split else None,
+        split=part_of(split),
         revision=revision,
         token=token_of(token_file),
         overwrite=overwrite,

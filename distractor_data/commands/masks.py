@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import Directory, EnvOption, Json, Quiet, SplitOption
+from distractor_data.options import Directory, EnvOption, Json, Quiet, SplitOption, part_of
 from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer()
@@ -54,7 +54,7 @@ def mask(
     from distractor_data.masks.annotate import Settings, mask_dataset
     from distractor_data.masks.annotate import report_only as measure_again
 
-    part = split.value if split else None
+    part = part_of(split)
     if report_only:
         terminal.print_masks(measure_again(source, env, part), json)
         return
@@ -101,5 +101,5 @@ def corrupt_masks(
 
     how = Corruption(dilate, erode, shift, flip, drop, seed)
     with terminal.frame_progress("masks") as on_frames:
-        reports = corrupt_dataset(directory, out, how, env, split.value if split else None, on_frames)
+        reports = corrupt_dataset(directory, out, how, env, part_of(split), on_frames)
     terminal.print_masks(reports, json)

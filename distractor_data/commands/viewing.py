@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import EnvOption, Quiet, SplitOption
+from distractor_data.options import EnvOption, Quiet, SplitOption, part_of
 
 app = typer.Typer()
 Source = Annotated[str, typer.Argument(help="The dataset's folder, or org/name on the Hub.")]
@@ -38,7 +38,7 @@ def view(
 
     if serve and out:
         raise DmaskError("--out and --serve are two ways to show one page; give one of them")
-    library = Library(source, env, split.value if split else None)
+    library = Library(source, env, part_of(split))
     held = library.chosen(episode or [])
     if serve:
         from distractor_data.viewer.server import Server
@@ -68,4 +68,4 @@ def preview(
     from distractor_data import terminal
     from distractor_data.viewer.preview import preview as make
 
-    terminal.print_paths([make(source, out, env, split.value if split else None, episode, frames)])
+    terminal.print_paths([make(source, out, env, part_of(split), episode, frames)])
