@@ -17,9 +17,13 @@ AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
 WIDTHS = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A browser; it is Debian's, so that no build of it is downloaded."""
+    """A browser; it is Debian's, so that no build of it is downloaded.
+
+    It is closed before the next file of tests begins: Playwright's event loop runs as long as it is open, and in a
+    process with a running loop nothing else can start one, a second browser neither.
+    """
     sync = pytest.importorskip("playwright.sync_api", reason="needs Playwright, of the extra [dev]")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 import small_dataset
+from browser import chromium, page
 from hub_server import TOKEN, HubServer
+
+__all__ = ["chromium", "page"]  # fixtures
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="dmask-tests-")
 _HUB = HubServer(Path(_FOLDER.name) / "none").__enter__()

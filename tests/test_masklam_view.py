@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from browser import chromium, faults, page, painted, pixels
+from browser import faults, painted, pixels
 
 from distractor_data import envs
 from distractor_data.errors import DmaskError
@@ -31,7 +31,6 @@ from masklam.settings import Settings
 from masklam.train import train
 from masklam.view import curves, view
 
-__all__ = ["chromium", "page"]  # fixtures
 pytestmark = pytest.mark.usefixtures("decoded_frames")
 STUDY = Path(__file__).parent.parent / "scripts" / "studies" / "results" / "cpu.parquet"
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"

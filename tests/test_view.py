@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import small_dataset
-from browser import chromium, faults, page, painted, pixels
+from browser import faults, painted, pixels
 
 import distractor_data
 from distractor_data import schema
@@ -21,7 +21,6 @@ from distractor_data.viewer import page as pages
 from distractor_data.viewer.library import Library
 from distractor_data.viewer.server import Server
 
-__all__ = ["chromium", "page"]  # fixtures
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><!--<script>{{ 7 * 7 }}"
 
 
