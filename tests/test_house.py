@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parent.parent
-PACKAGES = "distractor_data", "masklam", "cards"
+PACKAGES = "distractor_data", "masklam", "dmask_cards"
 # From the roof to the ground. A room is a module or a package; of two that fit, the longer name counts.
 ROOMS = """
 masklam.cli
@@ -45,7 +45,7 @@ distractor_data.policies.training
 distractor_data.policies
 distractor_data.envs
 distractor_data.sources
-cards
+dmask_cards
 distractor_data.hub
 distractor_data.media  distractor_data.clips
 distractor_data.dataset
