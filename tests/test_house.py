@@ -44,6 +44,8 @@ distractor_data.engines
 distractor_data.policies.training
 distractor_data.policies
 distractor_data.envs
+distractor_data.torch_dataset
+distractor_data.arrays
 distractor_data.sources
 dmask_cards
 distractor_data.hub
