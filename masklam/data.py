@@ -124,11 +124,8 @@ def load(
     """
     columns = [image_column] + ([mask_column] if mask_column else [])
     lengths, found = arrays.load(source, env, split, columns, cache, streaming, share, decoding)
-    image, action, mask = (
-        None if name is None else torch.from_numpy(found[name]) for name in (image_column, schema.ACTION, mask_column)
-    )
-    assert image is not None
-    assert action is not None
+    image, action = (torch.from_numpy(found[name]) for name in (image_column, schema.ACTION))
+    mask = torch.from_numpy(found[mask_column]) if mask_column else None
     return Frames.of_episodes(lengths, image, mask, action)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from distractor_data import schema
+from distractor_data import arrays, schema
 from distractor_data.dataset import decoded, storage
 from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption, corrupt
@@ -37,7 +37,7 @@ def test_frames_are_those_of_the_parquet_files(frames):
 
 def test_the_second_call_reads_the_cache(dataset, tmp_path, monkeypatch):
     first = data.load(dataset, "walker-run", cache=tmp_path)
-    monkeypatch.setattr(data, "_decode", None)
+    monkeypatch.setattr(arrays, "_decode", None)
     assert torch.equal(data.load(dataset, "walker-run", cache=tmp_path).image, first.image)
 
 
