@@ -3,13 +3,31 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: demo test test-slow check format setup gl browser lock clean
+.PHONY: demo test test-newest test-slow check format setup gl browser lock clean
 
 demo: setup gl
 	$(BIN)/python scripts/demo.py
 
 test: setup gl
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
+
+# The newest of all that pyproject.toml allows, on the newest Python that is found, in an environment of its own: what
+# differs there are pictures and bytes. Meta-World pins MuJoCo, and is left out. TORCH=torch==2.13.0 chooses one.
+TORCH ?= torch
+NEWEST := build/newest
+TESTS := envs generate clean caster first_layout policies imports exports gymnasium \
+  masklam_data masklam_objectives masklam_train masklam_evaluate
+
+test-newest: $(NEWEST)/installed
+	$(NEWEST)/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile $(TESTS:%=tests/test_%.py)
+
+$(NEWEST)/installed: pyproject.toml
+	rm -rf $(NEWEST)
+	python=$$(for found in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python $(PYTHON); do \
+	  $$found -c '' 2>/dev/null && echo $$found && break; done) && $$python -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install -q $(TORCH) setuptools wheel
+	$(NEWEST)/bin/python -m pip install -q --no-build-isolation -e '.[train,gym,formats]' pytest pytest-xdist hypothesis
+	$(NEWEST)/bin/python -m pip freeze > $@
 
 test-slow: setup gl
 	$(BIN)/python -m pytest -q -m slow
@@ -52,7 +70,7 @@ browser:
 # Exact versions of all that pyproject.toml asks for, free of what belongs to one machine (CPU or CUDA builds).
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install -q $$(grep -oE 'torch==[0-9.]+' pyproject.toml | head -n 1) setuptools wheel
+	build/lock/bin/python -m pip install -q $$(grep -E '^torch==' requirements.lock) setuptools wheel
 	build/lock/bin/python -m pip install -q --no-build-isolation -e '.[dev]'
 	build/lock/bin/python -m pip freeze --all --exclude pip --exclude dmask \
 	  | sed -E 's/\+(cpu|cu[0-9]+)$$//; /^(nvidia-|triton|cuda-)/d; /^-e /d' > requirements.lock

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cards.template import fill, read_card, refuse_foreign
 from distractor_data import schema, untrusted
 from distractor_data.dataset import layout, read, storage
 from distractor_data.errors import DmaskError
 from distractor_data.schema import CARD
 from distractor_data.spec import SYNTHETIC, Import, Spec, of_record
+from dmask_cards.template import fill, read_card, refuse_foreign
 
 if TYPE_CHECKING:
     from datasets import Features

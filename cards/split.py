@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from cards.dataset import PRETTY_NAME, TAGS, TASKS, Part, commands, mask_source, size_category, values_of
-from cards.template import fill
 from distractor_data import schema
+from dmask_cards.dataset import PRETTY_NAME, TAGS, TASKS, Part, commands, mask_source, size_category, values_of
+from dmask_cards.template import fill
 
 
 def render(part: Part, name: str, license: str, published: str = "") -> str:

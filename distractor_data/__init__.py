@@ -10,14 +10,21 @@ if TYPE_CHECKING:
     from distractor_data.gymnasium import make_env
     from distractor_data.sources import load
     from distractor_data.spec import Spec
+    from distractor_data.torch_dataset import transitions
 
 # The one place that chooses how MuJoCo opens OpenGL: it runs before any module of the package can import MuJoCo.
 os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL", "").strip().lower() or "egl"
 os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software rasteriser on the process's own core
 
-__all__ = ["DmaskError", "Spec", "load", "make_env"]
+__all__ = ["DmaskError", "Spec", "load", "make_env", "transitions"]
 
-_HOMES = {"load": "sources", "make_env": "gymnasium", "Spec": "spec", "DmaskError": "errors"}
+_HOMES = {
+    "load": "sources",
+    "make_env": "gymnasium",
+    "transitions": "torch_dataset",
+    "Spec": "spec",
+    "DmaskError": "errors",
+}
 
 
 def __getattr__(name: str) -> Any:

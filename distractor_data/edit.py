@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cards.dataset import write_card
-from cards.template import refuse_foreign
 from distractor_data import schema, untrusted
 from distractor_data.dataset import folders, meta, parts, read, rewrite, rows, storage
 from distractor_data.errors import DmaskError
 from distractor_data.events import Made, OnEvent, ignore
 from distractor_data.spec import Import, Spec, of_record
+from dmask_cards.dataset import write_card
+from dmask_cards.template import refuse_foreign
 
 Change = Callable[[pa.Table, dict[str, Any]], tuple[pa.Table, dict[str, Any]]]  # of an episode's frames and record
 

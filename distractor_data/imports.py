@@ -6,8 +6,6 @@ import functools
 import time
 from pathlib import Path
 
-from cards.dataset import write_card
-from cards.template import refuse_foreign as refuse_foreign_card
 from distractor_data import schema, shards, untrusted
 from distractor_data.dataset import cache, folders, layout, meta, parts, storage
 from distractor_data.dataset.formats import laom
@@ -16,6 +14,8 @@ from distractor_data.events import Made, OnEvent, ignore
 from distractor_data.pipeline import Summary, summarise
 from distractor_data.repair import repair, restore_record
 from distractor_data.spec import Import
+from dmask_cards.dataset import write_card
+from dmask_cards.template import refuse_foreign as refuse_foreign_card
 
 
 def describe(file: Path, fps: int | None = None) -> tuple[Import, int]:

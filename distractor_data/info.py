@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cards.dataset import TAGS, Part, commands, mask_source, parts
 from distractor_data import schema
 from distractor_data.errors import DmaskError
+from dmask_cards.dataset import TAGS, Part, commands, mask_source, parts
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cards.dataset import write_card
-from cards.template import refuse_foreign as refuse_foreign_card
 from distractor_data import generate as generation
 from distractor_data import resume, schema, untrusted
 from distractor_data.dataset import folders, storage
@@ -23,6 +21,8 @@ from distractor_data.errors import DmaskError
 from distractor_data.events import Made, OnEvent, ignore
 from distractor_data.repair import restore_record
 from distractor_data.spec import Spec
+from dmask_cards.dataset import write_card
+from dmask_cards.template import refuse_foreign as refuse_foreign_card
 
 if TYPE_CHECKING:
     from distractor_data.masks.annotate import Settings

@@ -37,7 +37,7 @@ from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
-    from cards.dataset import Part
+    from dmask_cards.dataset import Part
 
 PACE = 120.0  # seconds between two pushes of a run: all runs of a user have 128 commits an hour
 
@@ -61,7 +61,7 @@ def push(
     root of one config and split, where the others are not to be looked at. Raises `DmaskError` for a dataset that
     fails verification or holds links, a token that may not write, and a broken connection.
     """
-    from cards.dataset import render
+    from dmask_cards.dataset import render
 
     directory = Path(directory)
     found = verified_parts(directory, name, only)
@@ -98,8 +98,8 @@ def push(
 
 def verified_parts(directory: Path, name: str | None, only: Path | None = None) -> list[Part]:
     """What the folder has to push: whole, verified, and in files of its own."""
-    from cards.dataset import parts, write_sheet
-    from cards.template import sections
+    from dmask_cards.dataset import parts, write_sheet
+    from dmask_cards.template import sections
 
     if directory.exists() and not directory.is_dir():
         raise DmaskError(f"{directory} is a file; give the folder that `dmask generate` wrote")
@@ -120,8 +120,8 @@ def verified_parts(directory: Path, name: str | None, only: Path | None = None) 
 
 def license_for(found: list[Part], license: str | None, published: str = "") -> str:
     """The licence given, that of synthetic backgrounds, or the one that the `published` card states already."""
-    from cards.dataset import license_of
-    from cards.template import stated_license
+    from dmask_cards.dataset import license_of
+    from dmask_cards.template import stated_license
 
     chosen = license_of(found, license) or stated_license(published)
     if chosen is None:
@@ -157,7 +157,7 @@ def released_files(part: Part) -> list[str]:
 
 def _other_parts(now: Repository, there: dict[str, RepoFile], found: list[Part], folder: Path) -> list[Part]:
     """The configs and splits that only the repository has, as their `meta/` describes them."""
-    from cards.dataset import parts
+    from dmask_cards.dataset import parts
 
     mine = {(part.config, part.split) for part in found}
     wanted = [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
-    from cards.dataset import Part
+    from dmask_cards.dataset import Part
 
 VERSION = "v3.0"  # the tag of the codebase version, which `LeRobotDataset` asks for
 
@@ -76,7 +76,7 @@ def _push(api: HfApi, name: str, part: Part, private: bool, message: str, licens
 
 def _plan(part: Part, name: str, license: str, published: str = "", there: dict[str, RepoFile] | None = None) -> Plan:
     """What the repository is to hold: the split's folder, with the card of a repository for its own."""
-    from cards.split import render
+    from dmask_cards.split import render
 
     sums = {path: known["sha256"] for path, known in checksums(part.root).items()}
     names = [path for path in layout.files(part.root) if path != schema.CARD]

@@ -181,7 +181,7 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
     """
     from huggingface_hub.errors import HfHubHTTPError
 
-    from cards.template import refuse_foreign, stated_license
+    from dmask_cards.template import refuse_foreign, stated_license
 
     file = untrusted.inside(directory, CARD)
     mine = file.read_bytes() if file.exists() and not overwrite else b""
@@ -201,7 +201,7 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
 
 
 def _write_card(directory: Path, card: _Card) -> None:
-    from cards.dataset import parts, render
+    from dmask_cards.dataset import parts, render
 
     text = card.theirs
     if text is None:

@@ -158,7 +158,7 @@ def _draw(root: Path, name: str, path: Path) -> None:
     if name == schema.HISTOGRAM:
         from distractor_data.masks.report import draw
     else:
-        from cards.dataset import draw_sheet as draw
+        from dmask_cards.dataset import draw_sheet as draw
     draw(root, path)
 
 

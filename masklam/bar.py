@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from tqdm import tqdm
 
+from distractor_data.dataset.decoded import Values
 from distractor_data.progress import EVERY
 
 
@@ -31,3 +33,13 @@ def bar(*arguments: Any, **options: Any) -> tqdm:
         form = "{desc}: {n_fmt}/{total_fmt} {unit}s, {rate_fmt}, {remaining} left"
         options |= {"file": _Lines(), "mininterval": EVERY, "bar_format": form, "leave": True}
     return tqdm(*arguments, **options)
+
+
+def decoding(values: Values, rows: int, columns: int) -> Iterator[Any]:
+    """The same values, with a bar over the frames where there are many."""
+    done = 0
+    with bar(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < 4096) as shown:
+        for name, frames in values:
+            yield name, frames
+            done += len(frames)
+            shown.update(done // columns - shown.n)

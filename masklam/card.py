@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cards.template import fill, read_card, refuse_foreign
 from distractor_data import schema, untrusted
 from distractor_data.dataset import storage
 from distractor_data.spec import full_name
+from dmask_cards.template import fill, read_card, refuse_foreign
 from masklam import measures
 from masklam.methods import find
 from masklam.run import Run

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distractor_data import schema, sources, untrusted
-from distractor_data.dataset import cache as store
-from distractor_data.dataset import read, storage
+from distractor_data import arrays, schema
 from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption
 from distractor_data.masks.corrupt import corrupt as degrade
-from masklam import decoded
-from masklam.decoded import Column
-
-_FORMAT = "2"  # of the cached arrays; part of their key
+from masklam.bar import decoding
 
 
 @dataclass(frozen=True)
@@ -130,85 +122,14 @@ def load(
     Raises `DmaskError` where the dataset, the environment, the split or a column is not there, and where a mask is
     empty on every frame.
     """
-    root = sources.locate(source, env, split, frames=not streaming)
-    fetch = streaming and not Path(source).is_dir()
-    layout, sums = untrusted.layout(root), untrusted.checksums(root)
-    every = read.shard_records(root, not fetch, cache)
-    rank, world = share
-    if len(every) < world:
-        raise DmaskError(f"{root} has {len(every)} finished shards, too few for {world} processes to share")
-    names, records = [schema.data_file(shard) for shard in range(len(every))][rank::world], every[rank::world]
     columns = [image_column] + ([mask_column] if mask_column else [])
-    require(root, columns)
-    verify = functools.partial(store.verified, sums=sums, cache=cache)
-    digests = [_recorded(root, name, sums) if fetch else verify(untrusted.inside(root, name), name) for name in names]
-    folder = store.folder(cache) / _key(columns, digests)
-    lengths = np.concatenate([table["length"].to_numpy() for table in records])
-    rows, wanted = int(lengths.sum()), {name: _column(name, layout) for name in [*columns, schema.ACTION]}
-    if not folder.exists():
-        files = sources.shard_files(source, env, split, share) if fetch else (root / name for name in names)
-        decoded.build(folder, rows, wanted, _decode(_verified(files, names, records, verify), layout, list(wanted)))
-    arrays = {name: decoded.mapped(folder, name, rows, column) for name, column in wanted.items()}
-    return Frames.of_episodes(
-        lengths, arrays[image_column], arrays[mask_column] if mask_column else None, arrays[schema.ACTION]
-    )
+    lengths, found = arrays.load(source, env, split, columns, cache, streaming, share, decoding)
+    image, action = (torch.from_numpy(found[name]) for name in (image_column, schema.ACTION))
+    mask = torch.from_numpy(found[mask_column]) if mask_column else None
+    return Frames.of_episodes(lengths, image, mask, action)
 
 
-def columns_of(root: Path) -> list[str]:
-    """Names of the columns that a split has."""
-    first = untrusted.inside(root, schema.data_file(0))
-    return untrusted.parquet(first).schema_arrow.names if first.exists() else list(untrusted.info(root)["features"])
-
-
-def require(root: Path, columns: list[str]) -> None:
-    """Raise `DmaskError` where a split lacks one of these image columns."""
-    present = [name for name in columns_of(root) if name in schema.IMAGE_COLUMNS]
-    for name in columns:
-        if name not in present:
-            maker = "`dmask generate --clean`" if name in schema.CLEAN_COLUMNS else "`dmask mask`"
-            raise DmaskError(f"{root} has no column {name} ({maker} makes it); it has {', '.join(present)}")
-
-
-def _key(columns: list[str], digests: list[str]) -> str:
-    """A name that changes with the content of the files, which was verified."""
-    return hashlib.sha256("\n".join([_FORMAT, *columns, *digests]).encode()).hexdigest()
-
-
-def _recorded(root: Path, name: str, sums: dict[str, dict[str, Any]]) -> str:
-    """The SHA-256 that a file of frames has, which is fetched only to be decoded, and verified then."""
-    if name not in sums:
-        raise DmaskError(f"{root} has no checksum of {name}; publish it again with `dmask push`")
-    return sums[name]["sha256"]
-
-
-def _verified(
-    files: Iterable[Path], names: list[str], records: list[pa.Table], verify: Callable[[Path, str], str]
-) -> Iterator[tuple[Path, pa.Table]]:
-    """Files of frames, each verified when it is asked for, and the records of their episodes."""
-    for file, name, table in zip(files, names, records, strict=True):
-        verify(file, name)
-        yield file, table
-
-
-def _column(name: str, layout: untrusted.Layout) -> Column:
-    if name == schema.ACTION:
-        return Column(np.float32, (layout.action,))
-    return Column.of_mask(*layout.size) if name in schema.MASK_COLUMNS else Column(np.uint8, layout.shape(name))
-
-
-def _decode(shards: Iterable[tuple[Path, pa.Table]], layout: untrusted.Layout, columns: list[str]) -> decoded.Values:
-    """The columns of files of frames, which stand with the records of their episodes, a few thousand at a time."""
-    for file, records in shards:
-        for chunk in untrusted.frames(file, layout, records, columns):
-            for name in columns:
-                yield name, _values(chunk[name], name)
-
-
-def _values(column: pa.Array, name: str) -> np.ndarray:
-    if name in schema.IMAGE_COLUMNS:
-        images = storage.decode_images(column)
-        return np.packbits(images.reshape(len(images), -1) > 127, axis=1) if name in schema.MASK_COLUMNS else images
-    return np.asarray(column.flatten()).reshape(len(column), -1)
+_CHUNK = 4096  # masks made worse at a time
 
 
 def corrupt(frames: Frames, how: str, seed: int) -> Frames:
@@ -216,7 +137,7 @@ def corrupt(frames: Frames, how: str, seed: int) -> Frames:
     degradation = corruption(how)
     assert frames.mask is not None
     packed = torch.empty_like(frames.mask)
-    for number, index in enumerate(torch.arange(len(packed)).split(decoded.CHUNK)):
+    for number, index in enumerate(torch.arange(len(packed)).split(_CHUNK)):
         masks = frames.masks(index)[:, 0].numpy() > 0  # (B, H, W)
         worse = degrade(
             masks, degradation, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, number)))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distractor_data import sources
+from distractor_data import arrays, sources
 from distractor_data.errors import DmaskError, nearest
 from masklam import data, probes
 from masklam.bar import bar
@@ -51,7 +51,7 @@ def probe(
 
     def frames_of(split: str) -> Frames:
         root = sources.locate(source, env, split, frames=False)
-        masks = mask_column if mask_column in data.columns_of(root) else None
+        masks = mask_column if mask_column in arrays.columns_of(root) else None
         return data.load(source, env, split, image_column, masks, cache)
 
     frames = frames_of(split)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from distractor_data import sources
+from distractor_data import arrays, sources
 from distractor_data.dataset import foreign
 from distractor_data.errors import DmaskError
 from masklam import data, others
@@ -131,7 +131,7 @@ def load(settings: Settings, split: str, cache: str | None, share: tuple[int, in
         there = settings.mask_column in foreign.columns(Path(settings.dataset))
         return others.load(settings, split, there or find(settings.method).masked, cache)
     root = sources.locate(settings.dataset, env, split, frames=False)
-    wanted = find(settings.method).masked or settings.mask_column in data.columns_of(root)
+    wanted = find(settings.method).masked or settings.mask_column in arrays.columns_of(root)
     mask_column = settings.mask_column if wanted else None
     frames = data.load(
         settings.dataset, env, split, settings.image_column, mask_column, cache, settings.streaming, share

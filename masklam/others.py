@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from distractor_data.dataset import cache, foreign
+from distractor_data.dataset import cache, decoded, foreign
+from distractor_data.dataset.decoded import Column
 from distractor_data.dataset.foreign import Clip, Group, Source
 from distractor_data.errors import DmaskError, NoSplitError
 from distractor_data.untrusted import cells
-from masklam import decoded
+from masklam.bar import decoding
 from masklam.data import Frames
-from masklam.decoded import Column
 
 if TYPE_CHECKING:
     from masklam.settings import Settings
@@ -48,8 +48,8 @@ def load(settings: Settings, split: str, masked: bool, folder: str | None) -> Fr
     kinds = [Column(np.uint8, (side, side, 3)), Column.of_mask(side, side)]
     wanted = dict(zip(columns, kinds, strict=False))
     if not place.exists():
-        decoded.build(place, rows, wanted, _decode(source, clips, wanted, side))
-    image, *masks = (decoded.mapped(place, name, rows, column) for name, column in wanted.items())
+        decoded.build(place, rows, wanted, decoding(_decode(source, clips, wanted, side), rows, len(wanted)))
+    image, *masks = (torch.from_numpy(decoded.mapped(place, name, rows, column)) for name, column in wanted.items())
     lengths = np.array([clip.length for _, clip in clips])
     return Frames.of_episodes(lengths, image, masks[0] if masked else None, torch.from_numpy(actions))
 

@@ -115,7 +115,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 @pytest.fixture(scope="session")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one config and split, of two shards, and its card."""
-    from cards.dataset import write_card
+    from dmask_cards.dataset import write_card
 
     directory = tmp_path_factory.mktemp("one") / "data"
     small_dataset.write(directory, "walker-run")

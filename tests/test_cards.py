@@ -16,13 +16,13 @@ import small_dataset
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from cards.dataset import SHEET, write_card
-from cards.template import kept, stated_license
 from distractor_data import media, schema
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from distractor_data.pipeline import generate
 from distractor_data.spec import Spec
+from dmask_cards.dataset import SHEET, write_card
+from dmask_cards.template import kept, stated_license
 from masklam import card as model_card
 from masklam.run import Run
 

@@ -221,7 +221,7 @@ def test_splits_of_one_config_keep_the_same_columns(tmp_path):
 def test_a_config_loads_while_only_some_of_its_shards_have_another_column(tmp_path):
     from datasets import load_dataset
 
-    from cards.dataset import write_card
+    from dmask_cards.dataset import write_card
 
     for split in ("train", "test"):
         generate(dataclasses.replace(SPEC, episodes=1, split=split), tmp_path, workers=1)

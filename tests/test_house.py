@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parent.parent
-PACKAGES = "distractor_data", "masklam", "cards"
+PACKAGES = "distractor_data", "masklam", "dmask_cards"
 # From the roof to the ground. A room is a module or a package; of two that fit, the longer name counts.
 ROOMS = """
 masklam.cli
@@ -44,8 +44,10 @@ distractor_data.engines
 distractor_data.policies.training
 distractor_data.policies
 distractor_data.envs
+distractor_data.torch_dataset
+distractor_data.arrays
 distractor_data.sources
-cards
+dmask_cards
 distractor_data.hub
 distractor_data.media  distractor_data.clips
 distractor_data.dataset

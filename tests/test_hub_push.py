@@ -17,11 +17,11 @@ import small_dataset
 from hub_server import READ_TOKEN, TOKEN, HubServer
 from huggingface_hub import DatasetCard, HfApi
 
-from cards.dataset import parts
 from distractor_data import publish as toolkit
 from distractor_data import schema
 from distractor_data.errors import DmaskError
 from distractor_data.hub import repository
+from dmask_cards.dataset import parts
 
 # Loads a dataset with `datasets` and nothing of ours (-S: no path of an editable install is read), and prints
 # a digest of every frame, mask and action.

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from distractor_data import schema
-from distractor_data.dataset import storage
+from distractor_data import arrays, schema
+from distractor_data.dataset import decoded, storage
 from distractor_data.errors import DmaskError
 from distractor_data.masks.corrupt import Corruption, corrupt
-from masklam import data, decoded
+from masklam import data
 from masklam.data import Sampler
 
 
@@ -37,7 +37,7 @@ def test_frames_are_those_of_the_parquet_files(frames):
 
 def test_the_second_call_reads_the_cache(dataset, tmp_path, monkeypatch):
     first = data.load(dataset, "walker-run", cache=tmp_path)
-    monkeypatch.setattr(data, "_decode", None)
+    monkeypatch.setattr(arrays, "_decode", None)
     assert torch.equal(data.load(dataset, "walker-run", cache=tmp_path).image, first.image)
 
 
@@ -163,7 +163,8 @@ LIMIT = 256 << 10  # bytes; the dataset's frames take 0.7 MB
 DECODE = """
 import resource, sys
 from distractor_data.errors import DmaskError
-from masklam import data, decoded
+from distractor_data.dataset import decoded
+from masklam import data
 if sys.argv[3] == "file":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
 try:

@@ -15,8 +15,8 @@ from hub_server import HubServer
 from PIL import Image
 
 import distractor_data
-from cards.dataset import write_card
 from distractor_data.errors import DmaskError
+from dmask_cards.dataset import write_card
 from masklam.data import Frames
 from masklam.models import Model
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import bare
 import pytest
 
-import cards
 import distractor_data
+import dmask_cards
 import masklam
 from distractor_data import engines
 from distractor_data.errors import DmaskError
@@ -48,7 +48,7 @@ print(*failed)
 
 
 def modules() -> list[str]:
-    packages = (distractor_data, masklam, cards)
+    packages = (distractor_data, masklam, dmask_cards)
     return [
         found.name
         for package in packages

@@ -11,9 +11,9 @@ import small_dataset
 from hub_server import HubServer
 from huggingface_hub import DatasetCard, HfApi
 
-from cards.dataset import parts
 from distractor_data import publish_lerobot, schema
 from distractor_data.dataset import layout, meta
+from dmask_cards.dataset import parts
 
 NAMES = ("org/name-cheetah-run", "org/name-cheetah-run-test", "org/name-walker-run", "org/name-walker-run-test")
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cards.dataset import write_card
 from distractor_data import engines, schema
 from distractor_data.dataset import meta, read, rewrite, storage
 from distractor_data.device import PRECISIONS, pick_device, uses_bf16
@@ -21,6 +20,7 @@ from distractor_data.errors import DmaskError
 from distractor_data.masks import prompts, store
 from distractor_data.masks.prompts import Prompt
 from distractor_data.masks.report import Report, report
+from dmask_cards.dataset import write_card
 
 OnFrames = Callable[[int, int], None]  # how many frames got done now, and how many there are to do
 

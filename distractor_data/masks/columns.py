@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cards.features import with_masks
 from distractor_data import schema, untrusted
 from distractor_data.dataset import folders, foreign, storage
 from distractor_data.dataset.foreign import Clip, Group, Source
@@ -24,6 +23,7 @@ from distractor_data.masks import prompts
 from distractor_data.masks.annotate import OnFrames, Settings, source_of, tracker_for
 from distractor_data.masks.report import Report
 from distractor_data.untrusted import cells
+from dmask_cards.features import with_masks
 
 RECORD = ".masks.json"  # what the masks of a copy come from; hidden, so that no reader takes it for data
 

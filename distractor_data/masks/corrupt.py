@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from cards.dataset import write_card
 from distractor_data import schema, untrusted
 from distractor_data.dataset import meta, read, rewrite, storage
 from distractor_data.errors import DmaskError
@@ -19,6 +18,7 @@ from distractor_data.masks.annotate import OnFrames
 from distractor_data.masks.report import Report, report
 from distractor_data.schema import CARD
 from distractor_data.spec import SPLITS
+from dmask_cards.dataset import write_card
 
 
 @dataclass(frozen=True)

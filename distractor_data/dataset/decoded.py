@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from distractor_data import untrusted
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
-from masklam.bar import bar
 
 UNFINISHED = ".unfinished-"  # beginning of the name of a folder that is being decoded into
-CHUNK = 4096  # frames handled at a time
 Values = Iterable[tuple[str, np.ndarray]]  # names of columns and their next frames, in any order of the columns
 
 
@@ -62,11 +58,9 @@ def build(folder: Path, rows: int, columns: Mapping[str, Column], values: Values
 def _fill(folder: Path, rows: int, columns: Mapping[str, Column], values: Values) -> None:
     arrays = {name: _reserve(folder / f"{name}.npy", rows, column) for name, column in columns.items()}
     done = dict.fromkeys(columns, 0)
-    with bar(total=rows, desc="decode", unit="frame", unit_scale=True, disable=rows < CHUNK) as shown:
-        for name, frames in values:
-            arrays[name][done[name] : done[name] + len(frames)] = frames
-            done[name] += len(frames)
-            shown.update(sum(done.values()) // len(done) - shown.n)
+    for name, frames in values:
+        arrays[name][done[name] : done[name] + len(frames)] = frames
+        done[name] += len(frames)
     for name, column in columns.items():
         if column.mask and not arrays[name].any():
             raise DmaskError(f"{name} is empty on every frame; mask the dataset again with `dmask mask`")
@@ -102,7 +96,7 @@ def _reserve(path: Path, rows: int, column: Column) -> np.memmap:
     return array
 
 
-def mapped(folder: Path, name: str, rows: int, column: Column) -> Tensor:
+def mapped(folder: Path, name: str, rows: int, column: Column) -> np.ndarray:
     """A column's array (rows, …), mapped copy-on-write: torch wants writable memory, and nothing is ever written."""
     try:
         with untrusted.damage(folder):
@@ -111,4 +105,4 @@ def mapped(folder: Path, name: str, rows: int, column: Column) -> Tensor:
                 raise ValueError(f"{name} is {array.dtype} {array.shape}")
     except DmaskError as error:
         raise DmaskError(f"decoded frames are damaged; delete {folder} and run the same command again") from error
-    return torch.from_numpy(array)
+    return array
