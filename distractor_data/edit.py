@@ -21,12 +21,13 @@ import pyarrow as pa
 from distractor_data import schema, untrusted
 from distractor_data.dataset import folders, meta, parts, read, rewrite, rows, storage
 from distractor_data.errors import DmaskError
-from distractor_data.events import Made, OnEvent, ignore
+from distractor_data.events import Begun, Made, OnEvent, ignore
 from distractor_data.spec import Import, Spec, of_record
 from dmask_cards.dataset import write_card
 from dmask_cards.template import refuse_foreign
 
 Change = Callable[[pa.Table, dict[str, Any]], tuple[pa.Table, dict[str, Any]]]  # of an episode's frames and record
+Jobs = dict[Path, list["Taken"]]  # root that is written → what is taken for it
 
 
 @dataclass(frozen=True)
@@ -64,33 +65,35 @@ def merge(directories: Sequence[str | Path], out: str | Path, on_event: OnEvent 
     for (config, split), sources in found.items():
         sources.sort(key=lambda taken: getattr(taken.spec, "first", 0))  # stable: others stay in their order
         jobs[untrusted.folder(out, config, split)] = sources
-    return _write_all(Path(out), jobs, "merge", command, on_event)
+    return _write_all([(Path(out), jobs, command)], "merge", on_event)
 
 
 def split(
     directory: str | Path,
-    shares: dict[str, float],
+    shares: Sequence[tuple[str | Path, float]],
     env: str | None = None,
     part: str | None = None,
     on_event: OnEvent = ignore,
 ) -> list[Path]:
-    """Divide a dataset's episodes, in their order, among new folders: folder → its share. Returns the roots."""
-    if not shares or any(not 0 < share <= 1 for share in shares.values()) or sum(shares.values()) > 1 + 1e-9:
+    """Divide a dataset's episodes, in their order, among new folders, each with its share. Returns the roots."""
+    sizes = [share for _, share in shares]
+    if not sizes or any(not 0 < size <= 1 for size in sizes) or sum(sizes) > 1 + 1e-9:
         raise DmaskError("give each folder a share of the episodes, such as 0.9, of 1 in all")
+    if len({Path(out).resolve() for out, _ in shares}) < len(shares):
+        raise DmaskError("two shares go into one folder; give each a folder of its own")
     picked = rewrite.roots(directory, env, part)
-    edges = np.cumsum([0, *shares.values()])
+    edges = np.cumsum([0, *sizes])
     counts = {root: _check(root) for root in picked}
-    made = []
-    for out, start, stop in zip(shares, edges, edges[1:], strict=False):
+    wanted: list[tuple[Path, Jobs, str]] = []
+    for (out, size), start, stop in zip(shares, edges, edges[1:], strict=False):
         jobs = {}
         for root, count in counts.items():
             episodes = range(round(start * count), round(stop * count))
             if not episodes:
                 raise DmaskError(f"{out} would get none of the {count} episodes of {root}; give it a larger share")
             jobs[untrusted.folder(out, *root.parts[-2:])] = [Taken(root, episodes)]
-        command = f"dmask split {Path(directory).name} {Path(out).name}={shares[out]:g}"
-        made += _write_all(Path(out), jobs, "split", command, on_event)
-    return made
+        wanted.append((Path(out), jobs, f"dmask split {Path(directory).name} {Path(out).name}={size:g}"))
+    return _write_all(wanted, "split", on_event)
 
 
 def delete_episodes(
@@ -116,7 +119,7 @@ def delete_episodes(
     command = f"dmask delete-episodes {Path(directory).name} --episodes {text_of(sorted(gone))}"
     place = Path(out) if out is not None else Path(directory)
     jobs = {untrusted.folder(place, *root.parts[-2:]): [Taken(root, kept)]}
-    return _write_all(place, jobs, "delete-episodes", command, on_event, in_place=out is None)[0]
+    return _write_all([(place, jobs, command)], "delete-episodes", on_event, in_place=out is None)[0]
 
 
 def resize(
@@ -133,7 +136,7 @@ def resize(
         jobs[untrusted.folder(out, *root.parts[-2:])] = [Taken(root, range(_check(root)))]
     command = f"dmask resize {Path(directory).name} --image-size {size} --out {Path(out).name}"
     change = functools.partial(_resized, size)
-    return _write_all(Path(out), jobs, "resize", command, on_event, change, image_size=size)
+    return _write_all([(Path(out), jobs, command)], "resize", on_event, change, image_size=size)
 
 
 def numbers(text: str) -> list[int]:
@@ -168,55 +171,71 @@ def _check(root: Path) -> int:
 
 
 def _write_all(
-    place: Path,
-    jobs: dict[Path, list[Taken]],
+    wanted: list[tuple[Path, Jobs, str]],
     verb: str,
-    command: str,
     on_event: OnEvent,
     change: Change | None = None,
     in_place: bool = False,
     image_size: int = 0,
 ) -> list[Path]:
-    """Write each root from what is taken for it; all is checked before anything is written."""
-    refuse_foreign(untrusted.inside(place, schema.CARD))
-    records = {root: _record(sources, verb, command, image_size) for root, sources in jobs.items()}
-    for root, sources in jobs.items():
-        if in_place:
-            folders.recover(root)
-            folders.refuse_foreign(root)
-        else:
-            _refuse_other(root, sources, records[root])
-    for root, sources in jobs.items():
-        target = untrusted.folder(place / folders.STAGING, *root.parts[-2:]) if in_place else root
-        target.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as locks:
-            for folder in dict.fromkeys([*(taken.root for taken in sources), target]):
-                locks.enter_context(storage.lock(folder))
-            if in_place and meta.has_record(target) and meta.read_record(target) != records[root]:
-                folders.empty(target)  # of another edit that was broken off
-            storage.settle(target)
-            if not (target / schema.DMASK).exists():
-                meta.save_record(target, records[root])
-            _write(target, records[root], sources, change, on_event)
+    """Write the datasets that are wanted, each with the command that its record names; all is checked before."""
+    records: dict[Path, dict[str, Any]] = {}
+    for place, jobs, command in wanted:
+        refuse_foreign(untrusted.inside(place, schema.CARD))
+        for root, sources in jobs.items():
+            records[root] = _record(sources, verb, command, image_size)
             if in_place:
-                folders.replace_folder(target, root)
-                folders.remove_empty(target.parent, place)
-    write_card(place)
-    return list(jobs)
+                folders.recover(root)
+                folders.refuse_foreign(root)
+            else:
+                _refuse_other(root, sources, records[root])
+    every = [taken for _, jobs, _ in wanted for sources in jobs.values() for taken in sources]
+    on_event(Begun(sum(len(taken.episodes) for taken in every)))
+    for place, jobs, _ in wanted:
+        for root, sources in jobs.items():
+            _write_root(place, root, sources, records[root], change, on_event, in_place)
+        write_card(place)
+    return list(records)
+
+
+def _write_root(
+    place: Path,
+    root: Path,
+    sources: list[Taken],
+    record: dict[str, Any],
+    change: Change | None,
+    on_event: OnEvent,
+    in_place: bool,
+) -> None:
+    """Write one config and split under locks; in place, beside the old data, which goes when the new is whole."""
+    target = untrusted.folder(place / folders.STAGING, *root.parts[-2:]) if in_place else root
+    target.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as locks:
+        for folder in dict.fromkeys([*(taken.root for taken in sources), target]):
+            locks.enter_context(storage.lock(folder))
+        if in_place and meta.has_record(target) and meta.read_record(target) != record:
+            folders.empty(target)  # of another edit that was broken off
+        storage.settle(target)
+        if not (target / schema.DMASK).exists():
+            meta.save_record(target, record)
+        _write(target, record, sources, change, on_event)
+        if in_place:
+            folders.replace_folder(target, root)
+            folders.remove_empty(target.parent, place)
 
 
 def _refuse_other(root: Path, sources: list[Taken], record: dict[str, Any]) -> None:
     if any(root.resolve() == taken.root.resolve() for taken in sources):
-        raise DmaskError(f"--out holds {root}, which is read; choose another folder")
+        raise DmaskError(f"{root} is read and would be written; choose another folder")
     if not root.exists():
         return
     untrusted.plain(root)
     if meta.has_record(root):
         meta.refuse_damaged(root)
         if meta.read_record(root) != record:
-            raise DmaskError(f"{root} holds other data; choose another --out")
+            raise DmaskError(f"{root} holds other data; choose another folder")
     elif folders.contents(root):
-        raise DmaskError(f"{root} is not empty and holds no dataset; choose another --out")
+        raise DmaskError(f"{root} is not empty and holds no dataset; choose another folder")
 
 
 def _record(sources: list[Taken], verb: str, command: str, image_size: int) -> dict[str, Any]:

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Begun:
+    """So many episodes will be there at the end."""
+
+    episodes: int
+
+
+@dataclass(frozen=True)
 class Made:
     """An episode is stored; not `anew` where it was there already."""
 
@@ -30,7 +37,7 @@ class Masked:
     total: int
 
 
-Event = Made | Shard | Masked
+Event = Begun | Made | Shard | Masked
 OnEvent = Callable[[Event], None]
 
 

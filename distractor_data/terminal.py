@@ -29,7 +29,7 @@ from rich.text import Text
 
 from distractor_data import schema
 from distractor_data.errors import DmaskError, plain
-from distractor_data.events import Event, Made, Masked, OnEvent
+from distractor_data.events import Begun, Event, Made, Masked, OnEvent
 from distractor_data.masks.flags import WORDS
 from distractor_data.progress import Lines
 
@@ -100,8 +100,11 @@ def _bars() -> AbstractContextManager[Progress]:
 
 
 @contextmanager
-def generation_progress(name: str, episodes: int) -> Iterator[OnEvent]:
-    """A bar over episodes and, where a model tracks masks, one over its frames; yields what to tell of events."""
+def generation_progress(name: str, episodes: int | None = None) -> Iterator[OnEvent]:
+    """A bar over episodes and, where a model tracks masks, one over its frames; yields what to tell of events.
+
+    Without the number of `episodes` an event tells it.
+    """
     with _bars() as progress:
         task = progress.add_task(plain(name), total=episodes, rate="", unit="episodes")
         on_masked = _frame_bar(progress, "masks", visible=False)
@@ -109,7 +112,9 @@ def generation_progress(name: str, episodes: int) -> Iterator[OnEvent]:
 
         def on_event(event: Event) -> None:
             nonlocal frames_made
-            if isinstance(event, Masked):
+            if isinstance(event, Begun):
+                progress.update(task, total=event.episodes)
+            elif isinstance(event, Masked):
                 on_masked(event.frames, event.total)
             elif isinstance(event, Made) and event.anew:
                 frames_made += event.frames

@@ -64,7 +64,7 @@ def test_the_parts_of_independent_runs_become_the_whole(made: Path, tmp_path: Pa
 
 def test_what_was_split_can_be_merged_and_repaired(made: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    edit.split(made / "whole", {str(one): 0.6, str(two): 0.4})
+    edit.split(made / "whole", [(one, 0.6), (two, 0.4)])
     edit.merge([one, two], tmp_path / "merged")
     assert same(tmp_path / "merged", made / "whole")
     assert meta.read_spec(root_of(two)).first == 3
@@ -168,14 +168,17 @@ def foreign(folder: Path) -> Path:
 REFUSED = {
     "of another size": (lambda d, t: edit.merge([d, smaller(t)], t / "out"), "image size"),
     "with itself": (lambda d, t: edit.merge([d, d], t / "out"), "at least two"),
-    "into itself": (lambda d, t: edit.merge([d, smaller(t)], d), "which is read|differ"),
+    "into itself": (lambda d, t: edit.merge([d, smaller(t)], d), "is read|differ"),
     "into other files": (lambda d, t: edit.resize(d, 8, foreign(t / "out")), "not empty"),
     "an episode that isn't there": (lambda d, t: edit.delete_episodes(d, [99], CONFIG, "train"), "no episode 99"),
     "all episodes": (lambda d, t: edit.delete_episodes(d, range(8), CONFIG, "train"), "names all"),
     "of which split": (lambda d, t: edit.delete_episodes(d, [1]), "--split"),
-    "more than all": (lambda d, t: edit.split(d, {str(t / "a"): 0.7, str(t / "b"): 0.7}), "of 1 in all"),
-    "no share": (lambda d, t: edit.split(d, {str(t / "a"): float("nan")}), "of 1 in all"),
-    "no episode for a folder": (lambda d, t: edit.split(d, {str(t / "a"): 0.01}), "larger share"),
+    "more than all": (lambda d, t: edit.split(d, [(t / "a", 0.7), (t / "b", 0.7)]), "of 1 in all"),
+    "no share": (lambda d, t: edit.split(d, [(t / "a", float("nan"))]), "of 1 in all"),
+    "no episode for a folder": (lambda d, t: edit.split(d, [(t / "a", 0.01)]), "larger share"),
+    "one folder for two shares": (lambda d, t: edit.split(d, [(t / "a", 0.5), (t / "x/../a", 0.5)]), "one folder"),
+    "other files in the second": (lambda d, t: edit.split(d, [(t / "a", 0.5), (foreign(t / "b"), 0.5)]), "not empty"),
+    "into itself, the second": (lambda d, t: edit.split(d, [(t / "a", 0.5), (d, 0.5)]), "is read"),
     "no numbers": (lambda d, t: edit.numbers("3-1"), "3,7-9"),
     "no dataset": (lambda d, t: edit.resize(t, 8, t / "out"), "holds no dataset"),
 }
@@ -189,6 +192,7 @@ def test_refused_in_one_line_and_nothing_is_changed(case: str, data: Path, tmp_p
         act(data, tmp_path)  # type: ignore[no-untyped-call]
     assert "\n" not in str(refused.value)
     assert contents(data) == before
+    assert not (tmp_path / "a").exists()  # all is checked before the first of several folders is written
 
 
 def test_a_damaged_dataset_and_other_files_of_its_folder(data: Path, tmp_path: Path) -> None:

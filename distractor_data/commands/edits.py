@@ -26,7 +26,7 @@ def merge(
     """
     from distractor_data import edit, terminal
 
-    with terminal.generation_progress("merge", 0) as on_event:
+    with terminal.generation_progress("merge") as on_event:
         roots = edit.merge(directories, out, on_event)
     terminal.print_edited(roots)
 
@@ -45,8 +45,8 @@ def split(
     """
     from distractor_data import edit, terminal
 
-    with terminal.generation_progress("split", 0) as on_event:
-        roots = edit.split(directory, dict(map(share_of, shares)), env, part_of(split), on_event)
+    with terminal.generation_progress("split") as on_event:
+        roots = edit.split(directory, [share_of(share) for share in shares], env, part_of(split), on_event)
     terminal.print_edited(roots)
 
 
@@ -65,7 +65,7 @@ def delete_episodes(
     """
     from distractor_data import edit, terminal
 
-    with terminal.generation_progress("delete-episodes", 0) as on_event:
+    with terminal.generation_progress("delete-episodes") as on_event:
         root = edit.delete_episodes(directory, edit.numbers(episodes), env, part_of(split), out, on_event)
     terminal.print_edited([root])
 
@@ -85,7 +85,7 @@ def resize(
     """
     from distractor_data import edit, terminal
 
-    with terminal.generation_progress("resize", 0) as on_event:
+    with terminal.generation_progress("resize") as on_event:
         roots = edit.resize(directory, image_size, out, env, part_of(split), on_event)
     terminal.print_edited(roots)
 
