@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -22,6 +24,10 @@ class Application(typer.Typer):
 
     def __call__(self, *args: Any, **options: Any) -> int:
         """Run what the arguments ask for; returns the exit code. Raises `DmaskError` where they are wrong."""
+        for before, argument in pairwise(sys.argv):
+            if not argument or re.fullmatch("--[a-z-]+=", argument):  # "$OUT" of a variable that was never set
+                named = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
+                raise DmaskError(f"{plain(named)} is empty; say what it is, or leave it out")
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # which know of no log
         try:

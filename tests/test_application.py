@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -71,6 +72,14 @@ def test_the_same_words_name_the_same_options(path: str) -> None:
 )
 def test_an_error_of_usage_is_one_line(arguments: str, words: str, refusal: Any) -> None:
     assert re.search(words, refusal(*arguments.split()), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("arguments", [["generate", "--out", ""], ["generate", "--out="], ["delete-episodes", ""]])
+def test_an_empty_argument_is_not_the_folder_one_is_in(arguments: list[str], refusal: Any, tmp_path: Path) -> None:
+    """It is what a shell makes of "$OUT" where there is no such variable."""
+    with contextlib.chdir(tmp_path):
+        assert "is empty" in refusal(*arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_dataset_has_no_use_for_is_refused(folder: Path, refusal: Any) -> None:
