@@ -15,7 +15,7 @@ import torch
 from lerobot_files import LENGTHS, TOP, write_lerobot, write_parquet
 
 from distractor_data import schema
-from distractor_data.dataset.foreign import appended
+from distractor_data.dataset.foreign import Group, appended
 from distractor_data.dataset.rows import encode_mask
 from distractor_data.errors import DmaskError
 from masklam import others
@@ -162,3 +162,19 @@ def test_actions_that_are_none(tmp_path, value, words):
     pq.write_table(pq.read_table(path, partitioning=None).append_column("action", value), path)
     with pytest.raises(DmaskError, match=words):
         others.load(settings(root, image_column="image"), "train", False, str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("name", "test"),
+    [
+        ("data/test-00000-of-00001.parquet", True),
+        ("validation.parquet", True),
+        ("data/Val_3.parquet", True),
+        ("data/train-00000-of-00001.parquet", False),
+        ("latest.parquet", False),
+        ("contest/valves.parquet", False),
+        ("interval-00001.parquet", False),
+    ],
+)
+def test_a_split_is_told_by_whole_words_of_its_files_name(name, test):
+    assert Group((name,), (0,), ()).test is test

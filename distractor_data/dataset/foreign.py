@@ -19,6 +19,7 @@ from distractor_data.dataset.formats import lerobot
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.untrusted import cells
 
+_TEST = re.compile(r"(?<![a-z])(test|val|valid|validation|dev|eval)(?![a-z])", re.IGNORECASE)  # as `datasets` reads names
 _NUMBER = re.compile(r"[-_]?\d+(-of-\d+)?\.parquet")  # what tells the shards of one split from each other
 
 
@@ -43,7 +44,7 @@ class Group:
     @property
     def test(self) -> bool:
         """Whether it is, by its name, held out from training."""
-        return re.search(r"test|val", self.names[0]) is not None
+        return _TEST.search(self.names[0]) is not None
 
 
 @dataclass(frozen=True)
