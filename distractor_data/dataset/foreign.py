@@ -19,7 +19,8 @@ from distractor_data.dataset.formats import lerobot
 from distractor_data.errors import DmaskError, nearest
 from distractor_data.untrusted import cells
 
-_TEST = re.compile(r"(?<![a-z])(test|val|valid|validation|dev|eval)(?![a-z])", re.IGNORECASE)  # as `datasets` reads names
+# Words, as `datasets` reads them in names.
+_TEST = re.compile(r"(?<![a-z])(test|val|valid|validation|dev|eval)(?![a-z])", re.IGNORECASE)
 _NUMBER = re.compile(r"[-_]?\d+(-of-\d+)?\.parquet")  # what tells the shards of one split from each other
 
 
