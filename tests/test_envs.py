@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
+import mujoco
 import numpy as np
 import pytest
 
+from distractor_data import envs
 from distractor_data.envs import make
 from distractor_data.errors import DmaskError
-from distractor_data.spec import VERSION, Spec
+from distractor_data.spec import FAMILIES, VERSION, Spec, full_name
 
 SPEC = Spec(env="walker-run", steps=80)
 TOO_SMALL = ("lqr-lqr_6_2", "point_mass-easy", "point_mass-hard")  # the agent is less than a pixel of 32×32
@@ -235,3 +237,23 @@ def test_a_target_or_a_prop_is_not_the_agent():
     env.close()
     assert "target" not in names
     assert {"arm", "hand", "finger"} <= names
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_list_of_environments_makes_none_of_them(family, monkeypatch):
+    if family == "metaworld":
+        pytest.importorskip("metaworld")
+    listed = envs.environments(family)
+    monkeypatch.setattr(mujoco.MjModel, "from_xml_string", None)
+    monkeypatch.setattr(mujoco.MjModel, "from_xml_path", None)
+    assert {envs.sizes(name) for name in listed} >= ({(39, 4)} if family == "metaworld" else {(24, 6), (17, 6)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_listed_sizes_are_the_tasks_own(family):
+    if family == "metaworld":
+        pytest.importorskip("metaworld")
+    for name in envs.environments(family):
+        task = envs.task(full_name(name), 0)
+        assert envs.sizes(name) == (len(task.reset()), task.action_size), name

@@ -50,15 +50,9 @@ def environments() -> list[str]:
     return sorted("metaworld/" + name.removeprefix(FAMILIES["metaworld"]) for name in _classes())
 
 
-@functools.cache
-def _sizes() -> tuple[int, int]:
-    task = MetaworldTask(next(iter(_classes())), 0)
-    return len(task.reset()), task.action_size
-
-
 def sizes(env: str) -> tuple[int, int]:
     """How many numbers a state and an action have, which are the same for all tasks."""
-    return _sizes()
+    return MetaworldTask.state_size, MetaworldTask.action_size
 
 
 def groups() -> dict[str, list[str]]:
@@ -73,7 +67,7 @@ class MetaworldTask:
     The goal stands in the state, as the scripted experts need it.
     """
 
-    action_size = 4
+    state_size, action_size = 39, 4
 
     def __init__(self, env: str, seed: int) -> None:
         self._env = _classes()[env]()
