@@ -15,7 +15,7 @@ test: setup gl
 # differs there are pictures and bytes. Meta-World pins MuJoCo, and is left out. TORCH=torch==2.13.0 chooses one.
 TORCH ?= torch
 NEWEST := build/newest
-TESTS := envs generate clean caster first_layout policies imports exports gymnasium \
+TESTS := versions envs opengl generate clean caster first_layout policies imports exports gymnasium transitions \
   masklam_data masklam_objectives masklam_train masklam_evaluate
 
 test-newest: $(NEWEST)/installed

@@ -139,8 +139,8 @@ def drawn_by_dm_control(specs: list[Spec]) -> list[dict[str, np.ndarray]]:
     return [dm_control_frame(spec, steps=1) for spec in specs]
 
 
-def test_every_environment_is_drawn_as_dm_control_draws_it():
-    """Distracted and clean, image and mask, pixel for pixel, where exact pictures are asked for."""
+def test_every_environment_is_drawn_as_dm_control_draws_it(capfd):
+    """Distracted and clean, image and mask, pixel for pixel, where exact pictures are asked for; without a word."""
     from distractor_data.envs.suite import environments
     from scripts.peer import alone, seeded_actions
 
@@ -155,6 +155,7 @@ def test_every_environment_is_drawn_as_dm_control_draws_it():
             ours.append(made.step(seeded_actions(made.action_size, 1)[0]))
             made.close()
     frames = theirs.result()
+    assert capfd.readouterr().err == ""
     for spec, (seen, reward, _), distracted, clear in zip(
         specs, ours, frames[: len(specs)], frames[len(specs) :], strict=True
     ):

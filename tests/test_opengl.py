@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import bare
@@ -67,6 +68,16 @@ def test_whatever_is_imported_first_can_draw():
 def test_mujoco_imported_before_us_can_draw(first):
     done = bare.run(sys.executable, "-c", DRAW_AFTER, first)
     assert done.stdout.strip() == "", done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="this build of PyTorch is one without Triton")
+def test_training_can_begin_after_something_was_drawn():
+    """Triton, which comes with the first optimiser, has an LLVM of its own beside Mesa's."""
+    draw = "from distractor_data.envs import gl; gl.describe()"
+    train = "import torch; torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])"
+    for order in (f"{draw}; {train}", f"import torch; {draw}; {train}", f"{train}; {draw}"):
+        done = bare.run(sys.executable, "-c", order)
+        assert done.returncode == 0, (order, done.returncode, done.stderr)
 
 
 def davis(folder: Path) -> None:

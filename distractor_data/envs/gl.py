@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import importlib
+import importlib.util
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from distractor_data.errors import DmaskError, PassingError
@@ -49,6 +52,17 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def _load_triton() -> None:
+    """Load Triton's LLVM before Mesa's, which Mesa shows to all libraries: one loaded later would call into it and crash.
+
+    PyTorch imports Triton, where it is installed, with the first optimiser.
+    """
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        found = importlib.util.find_spec("triton")
+        for folder in (found and found.submodule_search_locations) or ():
+            ctypes.CDLL(str(Path(folder, "_C", "libtriton.so")))
+
+
 def _open() -> Any:
     """A context of the platform. Its size doesn't matter: we draw into MuJoCo's own buffers."""
     platform = os.environ["MUJOCO_GL"]
@@ -63,6 +77,7 @@ def _open() -> Any:
     return made
 
 
+_load_triton()
 try:
     import mujoco
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import threading
 from typing import Any
 
@@ -36,4 +37,9 @@ def _copied(xml: str, assets: dict[str, bytes] | None = None) -> Any:
 
 @functools.lru_cache(maxsize=2)  # they hold textures: ten megabytes or so each
 def _compiled(xml: str, assets: frozenset[tuple[str, bytes]]) -> Any:
-    return _compile(xml, dict(assets))
+    said = logging.getLogger("absl")  # by MuJoCo of the suite's own XML, where it is newer than that
+    before, said.disabled = said.disabled, True
+    try:
+        return _compile(xml, dict(assets))
+    finally:
+        said.disabled = before

@@ -75,20 +75,27 @@ def _near(lines: np.ndarray, middle: int) -> np.ndarray:
 
 
 def _draw(number: int, x: np.ndarray, y: np.ndarray) -> None:
-    """Compile a list that draws the cells between lines as MuJoCo's `makePlane` does."""
+    """Compile a list that draws the cells between lines as MuJoCo's `makePlane` does.
+
+    MuJoCo 3.17 takes the texture's places from the list too; 3.3 makes them of the corners'.
+    """
     left, low = (grid.ravel() for grid in np.meshgrid(x[:-1], y[:-1], indexing="ij"))
     right, high = (grid.ravel() for grid in np.meshgrid(x[1:], y[1:], indexing="ij"))
     corners = np.zeros((len(left), 4, 3), np.float32)
     corners[..., 0] = np.stack([left, right, right, left], 1)
     corners[..., 1] = np.stack([low, low, high, high], 1)
+    texture = (0.5 + corners[..., :2] / (2 * x[-1], -2 * y[-1])).astype(np.float32)  # (0, 1) at the first of x and y
     with gl.drawing():
         from OpenGL import GL
 
         GL.glBindBuffer(GL.GL_ARRAY_BUFFER, 0)  # that of a skin may be bound, and the corners be sought in it
         GL.glEnableClientState(GL.GL_VERTEX_ARRAY)
         GL.glVertexPointer(3, GL.GL_FLOAT, 0, corners)
+        GL.glEnableClientState(GL.GL_TEXTURE_COORD_ARRAY)
+        GL.glTexCoordPointer(2, GL.GL_FLOAT, 0, texture)
         GL.glNewList(number, GL.GL_COMPILE)
         GL.glNormal3f(0, 0, 1)
         GL.glDrawArrays(GL.GL_QUADS, 0, corners.size // 3)
         GL.glEndList()
         GL.glDisableClientState(GL.GL_VERTEX_ARRAY)
+        GL.glDisableClientState(GL.GL_TEXTURE_COORD_ARRAY)
