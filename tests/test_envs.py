@@ -179,7 +179,7 @@ def test_faster_pictures_are_near_the_exact_ones(env, fidelity, real_backgrounds
     ours, theirs = (
         np.stack([mask for seen in each for mask in (seen.mask, seen.mask_clean)]) for each in (near, exact)
     )
-    assert (ours & theirs).sum() >= 0.99 * (ours | theirs).sum()
+    assert (ours & theirs).sum() >= 0.998 * (ours | theirs).sum()
 
 
 def test_a_video_shown_from_kept_textures_looks_as_when_it_was_sent(real_backgrounds, monkeypatch):

@@ -28,9 +28,21 @@ def shorten_cylinders(context: mujoco.MjrContext, slices: int) -> None:
 
 
 @functools.cache
+def outlines(slices: int, stacks: int) -> mujoco.MjrContext:
+    """A context, kept for its lists: shapes whose outlines, all that a mask shows, are those of so many facets."""
+    made = _shapes(slices, stacks)
+    shorten_cylinders(made, slices)
+    return made
+
+
+@functools.cache
 def _two_stacks(slices: int) -> mujoco.MjrContext:
     """A context that is kept for its lists."""
-    quality = f'<quality numslices="{slices}" numstacks="2" shadowsize="0"/>'
+    return _shapes(slices, 2)
+
+
+def _shapes(slices: int, stacks: int) -> mujoco.MjrContext:
+    quality = f'<quality numslices="{slices}" numstacks="{stacks}" shadowsize="0"/>'
     model = mujoco.MjModel.from_xml_string(f"<mujoco><visual>{quality}</visual></mujoco>")
     return mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
 

@@ -13,7 +13,7 @@ import mujoco
 
 from distractor_data.envs.backgrounds import skybox
 from distractor_data.envs.renderers.agent import AgentParts
-from distractor_data.envs.renderers.lists import Floors, shorten_cylinders
+from distractor_data.envs.renderers.lists import Floors, outlines, shorten_cylinders
 
 _MAX_GEOMS = 4000
 _SKYBOX_MEMORY = 2**27  # bytes of all the video frames that are kept as textures
@@ -51,13 +51,16 @@ class OpenGL:
         model.vis.global_.offwidth = model.vis.global_.offheight = size
         if chosen.shadow:
             quality.shadowsize = chosen.shadow
+        outline = int(quality.numslices), int(quality.numstacks)
         if chosen.facets:
             quality.numslices, quality.numstacks = chosen.facets
         self._model, self._agent = model, agent
         with gl.drawing():
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+            self._shapes = self._outlines = self._context.baseBuiltin
             if chosen.facets:
                 shorten_cylinders(self._context, chosen.facets[0])
+                self._outlines = outlines(*outline).baseBuiltin
         self._floors = Floors(model, agent, self._context) if chosen.local else None
         self._scene = mujoco.MjvScene(model, _MAX_GEOMS)
         self._option = mujoco.MjvOption()
@@ -109,7 +112,11 @@ class OpenGL:
             geom.segid = 0xFFFFFE if (geom.objtype, geom.objid) in self._agent else 0
         scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = 1
         scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
-        pixels = self._read()
+        self._context.baseBuiltin = self._outlines
+        try:
+            pixels = self._read()
+        finally:
+            self._context.baseBuiltin = self._shapes  # which are freed with the context
         scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = 0
         scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 0
         return pixels[..., 0] > 127
