@@ -75,9 +75,12 @@ def generate(
         ),
     ] = ["walker"],  # noqa: B006
     episodes: Annotated[int, typer.Option(help="Number of episodes; more than are there adds the rest.")] = 1000,
-    out: Annotated[Path, typer.Option(help="The dataset's folder; other environments may be in it.")] = Path(
-        DEFAULT_DIR
-    ),
+    out: Annotated[
+        str,
+        typer.Option(
+            help="The dataset's folder, where others may be; or a URL of fsspec's, such as s3://bucket/data."
+        ),
+    ] = DEFAULT_DIR,
     difficulty: Annotated[Difficulty, typer.Option(help="How strong the distractors are.")] = (
         Difficulty.scale_easy_video_hard
     ),
@@ -148,15 +151,21 @@ def generate(
     """
     from distractor_data import engines, envs, terminal
     from distractor_data.generate import complete
+    from distractor_data.hub.bucket import Bucket, is_url
     from distractor_data.masks.annotate import Settings, report
     from distractor_data.pipeline import generate as run
     from distractor_data.publish import Destination
+    from distractor_data.publish_bucket import Delivery, folder_of
     from distractor_data.resume import drawing
 
     if workers < 0:
         raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
+    if push and is_url(out):
+        raise DmaskError("--push sends shards to the Hub, and --out to a URL; give one of them")
     names = envs.expand(env)
-    drawn = {name: drawing(out, name, split.value, renderer.value, fidelity and fidelity.value) for name in names}
+    bucket = Bucket(out) if is_url(out) else None
+    folder = folder_of(bucket) if bucket else Path(out)
+    drawn = {name: drawing(folder, name, split.value, renderer.value, fidelity and fidelity.value) for name in names}
     specs = [
         Spec(
             env=name,
@@ -185,7 +194,8 @@ def generate(
     if shard:
         specs = [spec.share(*shard_of(shard)) for spec in specs]
     settings = Settings(mask_model, mask_image_size) if masks == Masks.sam2 else None
-    destination = Destination(push, license) if push else None
+    hub = Destination(push, license) if push else None
+    destination = Delivery(bucket, apart=engine == EngineName.ray) if bucket else hub
     for spec in specs[1:] and specs:
         complete(spec)  # what is wrong with one is said before any of them is made
     runner = engines.engine(engine.value, address)
@@ -193,7 +203,7 @@ def generate(
     for spec in specs:
         with terminal.generation_progress(spec.env, spec.episodes) as on_event:
             summary = run(
-                spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event, runner
+                spec, folder, workers or None, overwrite, any_renderer, destination, settings, on_event, runner
             )
         summaries.append({"env": spec.env, "split": spec.split, **asdict(summary)})
         if not json:
