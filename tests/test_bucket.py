@@ -12,11 +12,12 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from damage import SPEC, small
 from watch import watch
 
 import distractor_data
 from distractor_data import schema
-from distractor_data.dataset import storage, sums
+from distractor_data.dataset import sums
 from distractor_data.errors import DmaskError
 from distractor_data.hub.bucket import Bucket
 from distractor_data.masks.annotate import Settings
@@ -25,13 +26,12 @@ from distractor_data.publish_bucket import Delivery, folder_of
 from distractor_data.pull import pull
 from distractor_data.spec import Spec
 
-SPEC = Spec(env="walker-run", policy="random", episodes=5, steps=4, image_size=16)  # shards of two, two and one
-ROOT = "walker-run/train"
+ROOT = f"{SPEC.env}/{SPEC.split}"
 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "SHARD_FRAMES", 0.5)  # of 64×64; at 16×16 that is eight
+    small(monkeypatch)  # `memory://` is in no other process
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str,
     @functools.cache
     def make(episodes: int) -> dict[str, bytes]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(storage, "SHARD_FRAMES", 0.5)
+            small(patch)
             generate(dataclasses.replace(SPEC, episodes=episodes), place / str(episodes), workers=1)
         return published(place / str(episodes) / ROOT)
 
@@ -98,15 +98,13 @@ def frames_here(bucket: Bucket) -> list[Path]:
 def test_what_lies_there_is_what_a_folder_would_hold(
     bucket: Bucket, tmp_path: Path, whole: Callable[[int], dict[str, bytes]], apart: bool
 ) -> None:
-    """Workers that send their episodes `apart` are of this process: `memory://` is in no other."""
-    in_turn: Any = lambda function, items, workers: ((item, function(item)) for item in items)  # noqa: E731
-    assert run(bucket, apart=apart, engine=in_turn) == [True] * 5
+    assert run(bucket, apart=apart) == [True] * 5
     assert content(bucket) == whole(5)
     assert not frames_here(bucket)
     assert run(bucket, apart=apart) == [False] * 5
     pull(bucket.url, tmp_path / "here")
     assert published(tmp_path / "here" / ROOT) == whole(5)
-    episodes = distractor_data.load(tmp_path / "here", "walker")
+    episodes = distractor_data.load(tmp_path / "here", "cheetah")
     assert len(episodes) == 5
     assert np.any(episodes[0].mask)
     assert "load_dataset" in (tmp_path / "here" / "README.md").read_text()
@@ -124,12 +122,11 @@ def stop_at(number: int) -> Callable[[int], None]:
 def test_another_machine_goes_on_where_one_stopped(
     bucket: Bucket, whole: Callable[[int], dict[str, bytes]], machine: Callable[[str], None], apart: bool
 ) -> None:
-    in_turn: Any = lambda function, items, workers: ((item, function(item)) for item in items)  # noqa: E731
     with pytest.raises(KeyboardInterrupt):
-        run(bucket, apart=apart, engine=in_turn, act=stop_at(4))
+        run(bucket, apart=apart, act=stop_at(4))
     assert list(json.loads(content(bucket)[schema.CHECKSUMS])) == [schema.data_file(0), schema.episodes_file(0)]
     machine("second")
-    made = run(bucket, apart=apart, engine=in_turn)
+    made = run(bucket, apart=apart)
     assert sorted(made) == ([False] * 4 + [True] if apart else [False] * 2 + [True] * 3)
     assert content(bucket) == whole(5)
     machine("first")
@@ -180,14 +177,14 @@ def test_what_is_damaged_there_is_made_anew(
 def test_a_card_tells_of_all_that_lies_there(bucket: Bucket, machine: Callable[[str], None], tmp_path: Path) -> None:
     run(bucket, dataclasses.replace(SPEC, episodes=1))
     machine("second")
-    run(bucket, dataclasses.replace(SPEC, env="cheetah-run", episodes=1))
+    run(bucket, dataclasses.replace(SPEC, env="walker-run", episodes=1))
     system, place = bucket._place
     card = system.cat_file(f"{place}/README.md").decode()
     assert "config_name: walker-run" in card
     assert "config_name: cheetah-run" in card
     with pytest.raises(DmaskError, match="need the same columns"):
         run(bucket, dataclasses.replace(SPEC, split="test", clean=True))
-    assert pull(bucket.url, tmp_path / "here", env="cheetah") == {"cheetah-run/train": 2}
+    assert pull(bucket.url, tmp_path / "here", env="walker") == {"walker-run/train": 2}
 
 
 def test_what_cannot_be_is_said_before_anything_is_made(bucket: Bucket) -> None:
