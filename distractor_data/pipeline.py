@@ -127,6 +127,12 @@ def _consumers(
     return [push.consume] if push is not None else []
 
 
+def _released(root: Path) -> int:
+    """Bytes of the frames that were sent away."""
+    sums = untrusted.checksums(root)
+    return sum(sums[schema.data_file(number)]["size"] for number in storage.released(root))
+
+
 def summarise(root: Path, made: int, seconds: float) -> Summary:
     """What a split holds after `made` frames were written to it in `seconds`."""
     episodes: dict[str, Any] = storage.read_episodes(root).to_pydict()
@@ -140,7 +146,7 @@ def summarise(root: Path, made: int, seconds: float) -> Summary:
         mean_return=sum(episodes[schema.RETURN]) / len(episodes[schema.RETURN]),
         success=sum(solved) / len(solved) if solved else None,
         mask_coverage=None if covered is None else covered / frames,
-        bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")),
+        bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")) + _released(root),
         made=made,
         seconds=seconds,
     )
