@@ -27,6 +27,7 @@ from dmask_cards.template import refuse_foreign as refuse_foreign_card
 if TYPE_CHECKING:
     from distractor_data.masks.annotate import Settings
     from distractor_data.publish import Destination
+    from distractor_data.publish_bucket import Delivery
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,16 @@ def generate(
     workers: int | None = None,
     overwrite: bool = False,
     any_renderer: bool = False,
-    push: Destination | None = None,
+    push: Destination | Delivery | None = None,
     masks: Settings | None = None,
     on_event: OnEvent = ignore,
     engine: Engine | None = None,
 ) -> Summary:
     """Write the config and split of a spec into `directory`, going on from what is there.
 
-    With `push` each shard goes to the Hub when it is done and its frames are not kept here; what lies there is not
-    made again. With `masks` shards get a model's masks while others are made.
+    With `push` each shard goes to the Hub, or to a bucket whose `folder_of` is `directory`, when it is done and its
+    frames are not kept here; what lies there is not made again. With `masks` shards get a model's masks while others
+    are made.
     Episodes are made by processes of this machine, or by `engine`.
     With `overwrite` the new data is written beside the old, and takes its place when it is complete.
     Raises `DmaskError` where the folder or the repository holds another spec, where another renderer drew what is
@@ -68,7 +70,7 @@ def generate(
     directory = Path(directory)
     refuse_foreign_card(untrusted.inside(directory, schema.CARD))
     spec, fps = generation.complete(spec)
-    consumers = _consumers(push, masks)
+    consumers = _consumers(push, masks, overwrite)
     final = untrusted.folder(directory, spec.env, spec.split)
     folders.recover(final)
     resume.refuse_other_columns(final, spec)
@@ -90,7 +92,8 @@ def generate(
         with ExitStack() as feeds:
             feed = [feeds.enter_context(consumer(home, spec, overwrite, on_event)) for consumer in consumers]
             resume.resume(root, spec, fps, masks.model if masks else None, any_renderer)
-            for event in generation.generate(spec, root, fps, workers, engine):
+            through = None if push is None else push.through
+            for event in generation.generate(spec, root, fps, workers, engine, through):
                 for consume in (*feed, on_event):
                     consume(event)
                 made += event.frames if isinstance(event, Made) and event.anew else 0
@@ -101,13 +104,20 @@ def generate(
     return summarise(final, made, time.perf_counter() - started)
 
 
-def _consumers(push: Destination | None, masks: Settings | None) -> list[Callable[..., Any]]:
+def _consumers(
+    push: Destination | Delivery | None, masks: Settings | None, overwrite: bool
+) -> list[Callable[..., Any]]:
     """What takes part in a run: each is called with the folder, the spec, whether it is made anew and whom to tell,
     and is a context that yields what to feed with events."""
     if push is not None and masks is not None:
         raise DmaskError(
-            "--push sends a shard when it is rendered, before a model has masked it; run `dmask generate --masks` "
-            "without --push, then `dmask push`"
+            "--push, or a URL as --out, sends a shard when it is rendered, before a model has masked it; run `dmask "
+            "generate --masks` into a folder without --push, then `dmask push`"
+        )
+    if push is not None and overwrite and not push.replaces:
+        raise DmaskError(
+            "--overwrite replaces data when the new is whole, which can't be done behind a URL; remove what lies "
+            "there, or choose another --out"
         )
     if masks is not None:
         from distractor_data.masks.annotate import prepare
@@ -115,6 +125,12 @@ def _consumers(push: Destination | None, masks: Settings | None) -> list[Callabl
 
         return [functools.partial(follow, prepare(masks))]
     return [push.consume] if push is not None else []
+
+
+def _released(root: Path) -> int:
+    """Bytes of the frames that were sent away."""
+    sums = untrusted.checksums(root)
+    return sum(sums[schema.data_file(number)]["size"] for number in storage.released(root))
 
 
 def summarise(root: Path, made: int, seconds: float) -> Summary:
@@ -130,7 +146,7 @@ def summarise(root: Path, made: int, seconds: float) -> Summary:
         mean_return=sum(episodes[schema.RETURN]) / len(episodes[schema.RETURN]),
         success=sum(solved) / len(solved) if solved else None,
         mask_coverage=None if covered is None else covered / frames,
-        bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")),
+        bytes=sum(path.stat().st_size for path in root.rglob("*.parquet")) + _released(root),
         made=made,
         seconds=seconds,
     )

@@ -175,6 +175,8 @@ class Destination:
 
     name: str
     license: str | None = None
+    replaces = True  # what lies there, with --overwrite
+    through = None  # nothing: workers write episodes here
 
     @contextmanager
     def consume(self, home: Path, spec: Spec, fresh: bool, on_event: OnEvent) -> Iterator[Callable[[Event], None]]:

@@ -1,4 +1,4 @@
-"""A dataset from the Hub into a folder, in which nothing is lost that lies only there."""
+"""A dataset from the Hub, or from behind a URL, into a folder, in which nothing is lost that lies only there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import layout, meta, read, storage
 from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError
+from distractor_data.hub.bucket import Bucket, is_url
 from distractor_data.hub.fetch import (
     ORIGIN,
     Sums,
@@ -32,7 +33,7 @@ from distractor_data.hub.fetch import (
     whole,
 )
 from distractor_data.hub.patience import hub_errors
-from distractor_data.hub.repository import Repository, named, sha256
+from distractor_data.hub.repository import Store, named, sha256
 from distractor_data.schema import CARD
 
 _ADVICE = "choose another folder, or replace it with --overwrite"
@@ -60,19 +61,18 @@ def pull(
 ) -> dict[str, int]:
     """Get a dataset, or only one config or split of it, into a folder; returns `config/split` → files verified.
 
-    `name` may carry the revision: `org/name@v1`. What is there already is not fetched again. Raises `DmaskError`,
+    `name` may carry the revision: `org/name@v1`, or be a URL, which has none. What is there already is not fetched
+    again. Raises `DmaskError`,
     and leaves the folder as it is, where a file is not what the repository states, and where something would be
     lost that lies only here: other data, more shards, other masks, a README.md of other hands. `overwrite`
     replaces those.
     """
     directory = Path(directory)
-    name, _, after = name.partition("@")
-    named(name)
     if directory.exists() and not directory.is_dir():
         raise DmaskError(f"{directory} is a file; give a folder")
-    with hub_errors(name, "pull from"), ExitStack() as stack:
-        repository = at_commit(name, revision or after or None, token)
-        there = repository.files()
+    with ExitStack() as stack:
+        repository = stack.enter_context(_opened(name, revision, token))
+        name, there = repository.name, repository.files()
         chosen = choose(there, name, env, split)
         roots = [untrusted.folder(directory, *pair) for pair in chosen]
         for root in roots:
@@ -86,9 +86,26 @@ def pull(
             unstage(part.root, part.missing, part.sums)
             storage.learn(part.root, {name: Sum(**known) for name, known in part.sums.items()})
             storage.forget(part.root, part.gone)
-            storage.write_json(part.root / ORIGIN, {"repository": name, "revision": repository.revision})
+            if repository.revision is None:
+                (part.root / ORIGIN).unlink(missing_ok=True)
+            else:
+                storage.write_json(part.root / ORIGIN, {"repository": name, "revision": repository.revision})
         _write_card(directory, card)
     return {prefix_of(part.root): len(part.sums) for part in wanted}
+
+
+@contextmanager
+def _opened(name: str, revision: str | None, token: str | None) -> Iterator[Store]:
+    """The repository at a commit, or what is behind a URL; meanwhile errors of the Hub are lines of ours."""
+    if is_url(name):
+        if revision or token:
+            raise DmaskError(f"{name} is not on the Hub; leave --revision and --token-file out")
+        yield Bucket(name)
+        return
+    name, _, after = name.partition("@")
+    named(name)
+    with hub_errors(name, "pull from"):
+        yield at_commit(name, revision or after or None, token)
 
 
 @contextmanager
@@ -107,7 +124,7 @@ def _locked(directory: Path, root: Path) -> Iterator[None]:
                     place.rmdir()
 
 
-def _wanted(repository: Repository, there: Tree, root: Path, overwrite: bool) -> _Wanted:
+def _wanted(repository: Store, there: Tree, root: Path, overwrite: bool) -> _Wanted:
     """What is to be fetched of a config and split. Raises where something would be lost that lies only here."""
     prefix = prefix_of(root)
     theirs, here = files_of(there, prefix), layout.files(root)
@@ -129,7 +146,7 @@ def _wanted(repository: Repository, there: Tree, root: Path, overwrite: bool) ->
     return _Wanted(root, sums, missing, gone)
 
 
-def _lost(repository: Repository, root: Path, here: list[str], mask: dict[str, Any], sums: Sums) -> list[str]:
+def _lost(repository: Store, root: Path, here: list[str], mask: dict[str, Any], sums: Sums) -> list[str]:
     """What lies here and neither is in the repository nor was when it was pulled from there."""
     mine = untrusted.checksums(root)
     before, old_mask = _before(repository, root)
@@ -150,7 +167,7 @@ def _commit(root: Path, name: str) -> str | None:
     return found["revision"] if found.get("repository") == name else None
 
 
-def _before(repository: Repository, root: Path) -> tuple[Sums, dict[str, Any] | None]:
+def _before(repository: Store, root: Path) -> tuple[Sums, dict[str, Any] | None]:
     """Checksums and source of the masks, of the commit of the same repository that a root was pulled from."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -174,7 +191,7 @@ class _Card:
     license: str | None
 
 
-def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path], overwrite: bool) -> _Card:
+def _card(repository: Store, there: Tree, directory: Path, roots: list[Path], overwrite: bool) -> _Card:
     """The repository's card, or, where the folder holds less or more or has kept text of its own, one that is made.
 
     Raises where a README.md that is no card of a dataset would be lost.
@@ -197,7 +214,8 @@ def _card(repository: Repository, there: Tree, directory: Path, roots: list[Path
     here |= {(root.parts[-2], root.parts[-1]) for root in roots}
     license = stated_license((mine or published).decode("utf-8", "replace"))
     as_theirs = here == in_all and published and mine in (b"", *known)
-    return _Card(published if as_theirs else None, repository.name if here <= in_all else None, license)
+    shown = repository.name if here <= in_all and repository.revision else None
+    return _Card(published if as_theirs else None, shown, license)
 
 
 def _write_card(directory: Path, card: _Card) -> None:

@@ -25,7 +25,9 @@ from distractor_data.dataset import meta, storage
 from distractor_data.engines import run_local
 from distractor_data.errors import DmaskError, PassingError
 from distractor_data.events import Made
+from distractor_data.hub.bucket import Bucket
 from distractor_data.pipeline import generate
+from distractor_data.publish_bucket import Delivery, folder_of
 from distractor_data.spec import Spec
 
 SPEC = Spec(env="cheetah-run", policy="random", episodes=6, steps=12, image_size=16, seed=3)
@@ -193,6 +195,21 @@ def test_two_nodes_one_of_which_is_lost_in_the_middle_give_the_same_bytes(
     assert contents(tmp_path / ROOT) == whole
 
 
+@pytest.mark.slow
+def test_nodes_that_share_no_folder_send_episodes_to_a_url(
+    cluster: Any, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMASK_CACHE", str(tmp_path / "cache"))
+    cluster.add_node(num_cpus=1)
+    bucket, run = Bucket(f"file://{tmp_path}/bucket"), engines.engine("ray", cluster.address)
+    generate(SPEC, folder_of(bucket), engine=run, push=Delivery(bucket, apart=True))
+    there = contents(tmp_path / "bucket" / ROOT)
+    assert {name: whole[name] for name in there if not name.endswith(".png")} == {
+        name: content for name, content in there.items() if not name.endswith(".png")
+    }
+    assert any(name.startswith("data/") for name in there)
+
+
 def test_no_cluster_is_one_line(refusal: Any, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     line = refusal(*arguments(tmp_path / "out"), "--engine", "ray", "--address", "127.0.0.1:1")
@@ -211,10 +228,9 @@ def test_what_a_task_raises_is_raised_here_and_a_node_without_our_code_is_named(
 def test_a_node_that_would_draw_other_pixels_is_refused(tmp_path: Path) -> None:
     """Whatever machine a worker is on, it draws with what the record says."""
     generate(SPEC, tmp_path, workers=1)
-    record = meta.read_record(tmp_path / ROOT)
-    meta.save_record(tmp_path / ROOT, record | {"versions": record["versions"] | {"renderer": "another card"}})
+    versions = meta.read_record(tmp_path / ROOT)["versions"] | {"renderer": "another card"}
     with pytest.raises(DmaskError, match=r"drawn by another card; on .* it would be .*use nodes"):
-        generation._make_as_recorded(SPEC, tmp_path / ROOT, 100, 0)
+        generation._make_as_recorded(SPEC, tmp_path / ROOT, tuple(versions.items()), 100, 0)
 
 
 def test_without_ray_its_installation_is_named(refusal: Any, tmp_path: Path, monkeypatch: Any) -> None:

@@ -34,6 +34,7 @@ distractor_data.doctor
 distractor_data.terminal  distractor_data.options  distractor_data.application  distractor_data.progress
 distractor_data.pipeline  distractor_data.resume  distractor_data.imports  distractor_data.exports
 distractor_data.publish_lerobot
+distractor_data.publish_bucket
 distractor_data.publish  distractor_data.pull  distractor_data.info
 distractor_data.repair  distractor_data.remake  distractor_data.edit  distractor_data.viewer
 distractor_data.masks

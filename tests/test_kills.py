@@ -19,7 +19,7 @@ from test_generate import REPOSITORY, SMALL_SHARDS, SPEC, command
 
 from distractor_data.dataset import meta, storage
 
-RUNS = 20  # each is killed; in every other one a worker is killed before
+RUNS = 10  # two workers of each are killed, one after the other, and then all of it
 LONG = dataclasses.replace(SPEC, episodes=150)
 
 
@@ -43,7 +43,7 @@ def stored(root: Path) -> int:
 def await_moment(run: subprocess.Popen[bytes], root: Path, draw: random.Random) -> Path | None:
     """Wait until the run has got on by a few episodes, and then for a random time or for a file that is being
     written, which is returned."""
-    goal = stored(root) + draw.randrange(1, 4)
+    goal = stored(root) + draw.randrange(2, 4)  # of two the run knows one: a second worker isn't lost in vain
     while run.poll() is None and stored(root) < goal:
         time.sleep(0.01)
     if draw.random() < 0.3:
@@ -81,10 +81,10 @@ def test_thirty_kills(tmp_path: Path) -> None:
     seed = time.time_ns()
     draw, kills, interrupted = random.Random(seed), 0, 0
     root = tmp_path / "killed" / LONG.env / "train"
-    for number in range(RUNS):
+    for _ in range(RUNS):
         run = begin(tmp_path / "killed")
         with killed_at_last(run):
-            if number % 2:
+            for _ in range(2):
                 await_moment(run, root, draw)
                 os.kill(worker_of(run, draw), signal.SIGKILL)
                 kills += 1
@@ -95,7 +95,7 @@ def test_thirty_kills(tmp_path: Path) -> None:
         interrupted += open_lists or any(root.rglob(".*.tmp"))
         assert not meta.damaged(root), f"seed {seed}"
     assert kills == 30
-    assert interrupted >= 5, f"seed {seed}: hardly a write was interrupted"
+    assert interrupted >= 3, f"seed {seed}: hardly a write was interrupted"
     assert stored(root) < LONG.episodes
     assert begin(tmp_path / "killed").wait() == 0, f"seed {seed}"
     assert begin(tmp_path / "whole").wait() == 0

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distractor_data.errors import DmaskError
 from distractor_data.options import Json, Quiet, Split, Workers
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
+
+if TYPE_CHECKING:
+    from distractor_data.publish import Destination
+    from distractor_data.publish_bucket import Delivery
 
 app = typer.Typer()
 
@@ -75,9 +79,12 @@ def generate(
         ),
     ] = ["walker"],  # noqa: B006
     episodes: Annotated[int, typer.Option(help="Number of episodes; more than are there adds the rest.")] = 1000,
-    out: Annotated[Path, typer.Option(help="The dataset's folder; other environments may be in it.")] = Path(
-        DEFAULT_DIR
-    ),
+    out: Annotated[
+        str,
+        typer.Option(
+            help="The dataset's folder, where others may be; or a URL of fsspec's, such as s3://bucket/data."
+        ),
+    ] = DEFAULT_DIR,
     difficulty: Annotated[Difficulty, typer.Option(help="How strong the distractors are.")] = (
         Difficulty.scale_easy_video_hard
     ),
@@ -150,13 +157,13 @@ def generate(
     from distractor_data.generate import complete
     from distractor_data.masks.annotate import Settings, report
     from distractor_data.pipeline import generate as run
-    from distractor_data.publish import Destination
     from distractor_data.resume import drawing
 
     if workers < 0:
         raise DmaskError(f"--workers is {workers}; give a number of at least 1, or 0 for one for each core")
     names = envs.expand(env)
-    drawn = {name: drawing(out, name, split.value, renderer.value, fidelity and fidelity.value) for name in names}
+    folder, destination = _destination(out, push, license, apart=engine == EngineName.ray)
+    drawn = {name: drawing(folder, name, split.value, renderer.value, fidelity and fidelity.value) for name in names}
     specs = [
         Spec(
             env=name,
@@ -185,7 +192,6 @@ def generate(
     if shard:
         specs = [spec.share(*shard_of(shard)) for spec in specs]
     settings = Settings(mask_model, mask_image_size) if masks == Masks.sam2 else None
-    destination = Destination(push, license) if push else None
     for spec in specs[1:] and specs:
         complete(spec)  # what is wrong with one is said before any of them is made
     runner = engines.engine(engine.value, address)
@@ -193,7 +199,7 @@ def generate(
     for spec in specs:
         with terminal.generation_progress(spec.env, spec.episodes) as on_event:
             summary = run(
-                spec, out, workers or None, overwrite, any_renderer, destination, settings, on_event, runner
+                spec, folder, workers or None, overwrite, any_renderer, destination, settings, on_event, runner
             )
         summaries.append({"env": spec.env, "split": spec.split, **asdict(summary)})
         if not json:
@@ -218,6 +224,22 @@ def list_environments() -> None:
             continue
         terminal.print_heading(f"{family}: {len(names)} tasks; groups {', '.join(envs.groups(family))}")
         terminal.print_environments((name, *envs.sizes(name), policies.has_expert(full_name(name))) for name in names)
+
+
+def _destination(
+    out: str, push: str | None, license: str | None, apart: bool
+) -> tuple[Path, Destination | Delivery | None]:
+    """The folder here, and where shards go from it, if they do; see `Delivery` for `apart`."""
+    from distractor_data.hub.bucket import Bucket, is_url
+    from distractor_data.publish import Destination
+    from distractor_data.publish_bucket import Delivery, folder_of
+
+    if not is_url(out):
+        return Path(out), Destination(push, license) if push else None
+    if push:
+        raise DmaskError("--push sends shards to the Hub, and --out to a URL; give one of them")
+    bucket = Bucket(out)
+    return folder_of(bucket), Delivery(bucket, apart)
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -63,7 +63,7 @@ def push(
 
 @app.command(epilog="Example: dmask pull org/distracting-dcs-masked data --env walker")
 def pull(
-    name: Annotated[str, typer.Argument(help="ORG/NAME of a dataset on the Hub.")],
+    name: Annotated[str, typer.Argument(help="ORG/NAME of a dataset on the Hub, or the URL that --out was given.")],
     directory: Directory,
     env: EnvOption = None,
     split: SplitOption = None,
@@ -72,8 +72,9 @@ def pull(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies only in the folder.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Get a dataset from the Hugging Face Hub and verify it. Interrupted, the same command goes on.
+    """Get a dataset from the Hugging Face Hub, or from behind a URL, and verify it.
 
+    Interrupted, the same command goes on.
     What would be lost, because it lies only in the folder, is named and left as it is.
     """
     from distractor_data import terminal

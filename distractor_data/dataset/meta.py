@@ -91,7 +91,7 @@ def versions(family: str = "suite") -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def refuse_other_versions(root: Path, there: dict[str, str], spec: Spec, choices: str) -> None:
+def refuse_other_versions(root: Path | str, there: dict[str, str], spec: Spec, choices: str) -> None:
     """Raise `DmaskError` where data of a spec was made with versions, `there`, other than those that are here."""
     now = versions(spec.family)
     names = (*_MUST_MATCH, *_OF_FAMILY.get(spec.family, ()))

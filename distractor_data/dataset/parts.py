@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from distractor_data import schema, untrusted
-from distractor_data.dataset import storage
+from distractor_data.dataset import storage, sums
 from distractor_data.dataset.rows import frame_stats, frames_table
 from distractor_data.episode import Episode
+from distractor_data.errors import DmaskError
 from distractor_data.spec import VERSION
 
 
@@ -25,6 +28,29 @@ def part_name(episode: int) -> str:
 def part_file(root: Path, episode: int) -> Path:
     """The same as a path."""
     return root / part_name(episode)
+
+
+def files(episode: int) -> tuple[str, str]:
+    """Names of all that a part is: the list of its checksum, and the part itself."""
+    name = part_name(episode)
+    return storage.listed(name), name
+
+
+def number_of(name: str) -> int | None:
+    """The episode of the part that is called so; None for any other name."""
+    digits = re.fullmatch(rf"{re.escape(storage.PARTS)}/episode-(\d{{6,9}})\.parquet", name)
+    return int(digits[1]) if digits and part_name(int(digits[1])) == name else None
+
+
+def take(root: Path, other: Path, episode: int) -> None:
+    """Move a part here from below another root. Raises `DmaskError` where it is not as its list says."""
+    listed, name = files(episode)
+    there = untrusted.inside(other, name)
+    if not there.exists() or storage.read_sums(other).get(name) != [sums.of(there)]:
+        raise DmaskError(f"{there} has changed since it was written (SHA-256 differs); make the episode again")
+    (root / storage.PARTS).mkdir(exist_ok=True)
+    os.replace(untrusted.inside(other, listed), root / listed)
+    os.replace(there, root / name)
 
 
 def write_part(root: Path, episode: Episode, fps: int, version: int = VERSION) -> None:

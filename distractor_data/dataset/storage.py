@@ -130,7 +130,7 @@ def recorded_write(root: Path, name: str) -> Iterator[Path]:
         written = sums.of(temporary)
         if part:
             there = _part_sums(root, name) if (root / name).exists() else []
-            _write_list(root / _listed(name), {name: [*there, written]})
+            _write_list(root / listed(name), {name: [*there, written]})
         else:
             with change_sums(root) as known:
                 known[name] = [*known.get(name, [None]), written]
@@ -165,7 +165,7 @@ def read_sums(root: Path) -> Sums:
     A split that was fetched, or made by an older version, has the published checksums of its shards alone.
     """
     waiting = (f"{PARTS}/{path.name}" for path in sorted((root / PARTS).glob("episode-*.parquet")))
-    return _read_list(root) | {name: _part_sums(root, name) for name in waiting if (root / _listed(name)).exists()}
+    return _read_list(root) | {name: _part_sums(root, name) for name in waiting if (root / listed(name)).exists()}
 
 
 def _read_list(root: Path) -> Sums:
@@ -182,14 +182,14 @@ def _read_list(root: Path) -> Sums:
     raise DmaskError(f"{path} is damaged; mend it with `dmask verify --repair`")
 
 
-def _listed(part: str) -> str:
+def listed(part: str) -> str:
     """Path, relative to the root, of the list beside a part."""
     return f"{part.removesuffix('.parquet')}.json"
 
 
 def _part_sums(root: Path, name: str) -> list[Sum | None]:
     """What a part may be: nothing at all where its list is damaged, so that it is made anew."""
-    path = untrusted.inside(root, _listed(name))
+    path = untrusted.inside(root, listed(name))
     if not path.exists():
         return [None]
     try:
@@ -262,7 +262,7 @@ def forget(root: Path, names: Iterable[str]) -> None:
             (root / name).unlink(missing_ok=True)
             known.pop(name, None)
             if name.startswith(PARTS):
-                (root / _listed(name)).unlink(missing_ok=True)
+                (root / listed(name)).unlink(missing_ok=True)
 
 
 def write_parquet(root: Path, name: str, groups: Iterable[pa.Table], schema_: pa.Schema) -> None:

@@ -11,25 +11,22 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distractor_data import schema, untrusted
 from distractor_data.dataset import layout, storage, sums
 from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError, nearest
-from distractor_data.hub.repository import Repository, api_of, same, sha256
+from distractor_data.hub.repository import Listed, Repository, Store, api_of, same, sha256
 from distractor_data.schema import CARD
 from distractor_data.spec import Import, Spec, full_name, of_record
 from distractor_data.untrusted.values import BYTES, matching, record, text
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoFile
 
 ORIGIN = ".origin.json"  # in a root: the repository and the commit that it was pulled from
 _ORIGIN = record({"repository": text, "revision": matching("[0-9a-f]{40}", "a commit")})
 _CARD_BYTES = 1_000_000
 _OTHER_BYTES = 64 << 20  # what another file has at most, of those that only describe
-Tree = Mapping[str, "RepoFile"]
+Tree = Mapping[str, Listed]
 Sums = dict[str, dict[str, Any]]
 
 
@@ -66,13 +63,13 @@ def prefix_of(root: Path) -> str:
     return "/".join(root.parts[-2:])
 
 
-def files_of(there: Tree, prefix: str) -> dict[str, RepoFile]:
+def files_of(there: Tree, prefix: str) -> dict[str, Listed]:
     """Name, seen from the root → what the repository states, of the files of one config and split."""
     places = ((layout.place(path), entry) for path, entry in there.items())
     return {place[2]: entry for place, entry in places if place and f"{place[0]}/{place[1]}" == prefix}
 
 
-def refuse_large(repository: Repository, there: Tree, paths: Iterable[str]) -> None:
+def refuse_large(repository: Store, there: Tree, paths: Iterable[str]) -> None:
     """Raise where a file that only describes is larger than such a file is."""
     for path in paths:
         limit = _CARD_BYTES if path == CARD else BYTES if path.endswith(".json") else _OTHER_BYTES
@@ -80,7 +77,7 @@ def refuse_large(repository: Repository, there: Tree, paths: Iterable[str]) -> N
             raise DmaskError(f"{path} of {repository.name} has {there[path].size:,} bytes, too many for what it is")
 
 
-def get(repository: Repository, there: Tree, paths: list[str], place: Path) -> None:
+def get(repository: Store, there: Tree, paths: list[str], place: Path) -> None:
     """Fetch files into a folder and compare them with what the repository states; those that differ go again."""
     for path in paths:
         if path not in there:
@@ -99,7 +96,7 @@ def get(repository: Repository, there: Tree, paths: list[str], place: Path) -> N
 
 
 @contextmanager
-def described(repository: Repository, there: Tree, prefix: str, *names: str) -> Iterator[Path]:
+def described(repository: Store, there: Tree, prefix: str, *names: str) -> Iterator[Path]:
     """A root that holds the named files of `meta/` while the context lasts; errors name the repository instead."""
     with tempfile.TemporaryDirectory() as place:
         try:
@@ -109,7 +106,7 @@ def described(repository: Repository, there: Tree, prefix: str, *names: str) -> 
             raise DmaskError(str(error).replace(f"{place}/", f"{repository.name}: ")) from error
 
 
-def card_of(repository: Repository, there: Tree) -> bytes:
+def card_of(repository: Store, there: Tree) -> bytes:
     """The repository's README.md, or nothing where it has none."""
     if CARD not in there:
         return b""
@@ -126,7 +123,7 @@ def spec_of(root: Path, prefix: str) -> Spec | Import:
     return spec
 
 
-def sums_of(root: Path, theirs: Mapping[str, RepoFile]) -> Sums:
+def sums_of(root: Path, theirs: Mapping[str, Listed]) -> Sums:
     """The checksums in a root's record, which must be those of files that the repository has.
 
     Shards that it doesn't list are those of a push that goes on, and no part of the dataset yet.
@@ -141,12 +138,12 @@ def sums_of(root: Path, theirs: Mapping[str, RepoFile]) -> Sums:
     return found
 
 
-def whole(file: Path, entry: RepoFile, known: Mapping[str, Any] | None) -> bool:
+def whole(file: Path, entry: Listed, known: Mapping[str, Any] | None) -> bool:
     """Whether a file is what the repository and, where it is `known`, what the record of checksums states."""
     return same(file, entry) and (entry.lfs is not None or known is None or sha256(file) == known["sha256"])
 
 
-def stage(repository: Repository, there: Tree, root: Path, names: list[str], known: Sums) -> None:
+def stage(repository: Store, there: Tree, root: Path, names: list[str], known: Sums) -> None:
     """Fetch files of a config and split into a hidden folder in their root, where a broken fetch goes on."""
     place, prefix = untrusted.folder(root, storage.FETCHED), prefix_of(root)
     if place.exists():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from distractor_data import untrusted
 from distractor_data.dataset import storage
@@ -25,6 +25,29 @@ if TYPE_CHECKING:
 FILES_PER_COMMIT = 64  # a shard has two: its frames and its episodes
 CONFLICTS = 10  # times in a row that another's commit may come between without one of ours going through
 Content = Path | bytes
+
+
+class Listed(Protocol):
+    """A file somewhere else as it is listed there: its size, and hashes where they are stated."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def blob_id(self) -> str | None: ...
+    @property
+    def lfs(self) -> Any: ...
+
+
+class Store(Protocol):
+    """What datasets are read from: a repository, or a `Bucket`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
+    def at(self, commit: str) -> Store: ...
+    def files(self) -> Mapping[str, Listed]: ...
+    def fetch(self, paths: Iterable[str], folder: Path, afresh: bool = False) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -324,12 +347,17 @@ def sound(token: str) -> str:
     return token
 
 
-def same(content: Content, there: RepoFile | None, known: str | None = None) -> bool:
-    """Whether the Hub's file has our content, by its SHA-256, `known` or taken now, or by git's hash."""
+def same(content: Content, there: Listed | None, known: str | None = None) -> bool:
+    """Whether a file elsewhere has our content, by its SHA-256, `known` or taken now, or by git's hash.
+
+    Where neither is stated the size alone is compared.
+    """
     from huggingface_hub.utils.sha import git_hash
 
     if there is None or there.size != size_of(content):
         return False
+    if there.lfs is None and there.blob_id is None:
+        return known in (None, sha256(content))
     if there.lfs is None:
         held = content if isinstance(content, bytes) else content.read_bytes()
         return git_hash(held) == there.blob_id and known in (None, sha256(held))
