@@ -15,7 +15,7 @@ from distractor_data.rollout import rollout
 from distractor_data.spec import Spec
 from tests.damage import contents
 
-# What experts did with MuJoCo 3.3.0 and dm_control 1.0.28, and their masks: `python -m tests.test_versions` writes it.
+# What experts did with MuJoCo 3.3.0 and dm_control 1.0.28, and their masks; `python -m tests.test_versions` wrote it
 THEN = Path(__file__).parent / "mujoco-3.3.0.npz"
 PAPERS = ["walker-run", "cheetah-run", "hopper-hop", "humanoid-walk"]
 
