@@ -1,4 +1,4 @@
-"""The model card: `cards/model.md` filled with a run's configuration and with what was measured, no more."""
+"""The model card: `dmask_cards/model.md` filled with a run's configuration and with what was measured, no more."""
 
 from __future__ import annotations
 

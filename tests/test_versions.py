@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from distractor_data.rollout import rollout
 from distractor_data.spec import Spec
 from tests.damage import contents
 
-# What an expert did and was seen to do with MuJoCo 3.3.0 and dm_control 1.0.28; `python -m tests.test_versions` writes it.
+# What experts did with MuJoCo 3.3.0 and dm_control 1.0.28, and their masks; `python -m tests.test_versions` wrote it
 THEN = Path(__file__).parent / "mujoco-3.3.0.npz"
 PAPERS = ["walker-run", "cheetah-run", "hopper-hop", "humanoid-walk"]
 
@@ -48,14 +48,14 @@ def test_masks_returns_and_shapes_are_those_of_the_oldest_mujoco(env: str) -> No
 def test_data_goes_on_with_the_versions_it_was_begun_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    spec: dict[str, Any] = {"env": "cheetah-run", "steps": 3, "image_size": 16, "policy": "random", "renderer": "caster"}
-    generate(Spec(episodes=1, **spec), tmp_path)
+    spec = Spec(env="cheetah-run", episodes=1, steps=3, image_size=16, policy="random")
+    generate(spec, tmp_path)
     root = tmp_path / "cheetah-run" / "train"
     assert meta.read_record(root)["versions"][package] == meta.versions()[package]
     before, now = contents(root), meta.versions()
     monkeypatch.setattr(meta, "versions", lambda family: now | {package: "9.9"})
     with pytest.raises(DmaskError, match=rf"made with other versions: {package} \({now[package]} there, 9.9 now\); "):
-        generate(Spec(episodes=2, **spec), tmp_path)
+        generate(dataclasses.replace(spec, episodes=2), tmp_path)
     assert contents(root) == before
 
 

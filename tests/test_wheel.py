@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import zipfile
@@ -11,38 +10,42 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parent.parent
+PACKAGES = ("distractor_data", "masklam", "dmask_cards")  # `cards` would be a name that others have too
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tracked(*names: str) -> list[str]:
+    return subprocess.check_output(["git", "ls-files", *names], cwd=HOUSE, text=True).splitlines()
+
+
+@pytest.fixture(scope="module", params=["checkout", "sdist"])
+def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy: building leaves folders beside the sources."""
     folder = tmp_path_factory.mktemp("wheel")
-    names = ("pyproject.toml", "README.md", "distractor_data", "masklam", "cards")
-    tracked = subprocess.check_output(["git", "ls-files", *names], cwd=HOUSE, text=True).splitlines()
-    for name in tracked:
-        (folder / "sources" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "sources" / name).write_bytes((HOUSE / name).read_bytes())
-    (folder / "sources" / "dmask_cards").symlink_to("cards")
+    sources = folder / "sources"
+    for name in tracked("pyproject.toml", "README.md", *PACKAGES):
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        (sources / name).write_bytes((HOUSE / name).read_bytes())
+    if request.param == "sdist":
+        build = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+        subprocess.run([sys.executable, "-c", build, str(folder)], cwd=sources, check=True, capture_output=True)
+        (sources,) = folder.glob("dmask-*.tar.gz")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
-    subprocess.run([*command, str(folder / "sources")], check=True, capture_output=True)
+    subprocess.run([*command, str(sources)], check=True, capture_output=True)
     return next(folder.glob("dmask-*.whl"))
 
 
 def test_it_holds_all_that_runs_and_no_tests(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     kinds = (".py", ".md", ".bib", ".safetensors", ".html", ".css", ".js")
-    tracked = subprocess.check_output(
-        ["git", "ls-files", "distractor_data", "masklam", "cards"], cwd=HOUSE, text=True
-    ).splitlines()
-    installed = {re.sub("^cards/", "dmask_cards/", name) for name in tracked}  # `cards` is a name of others there
-    assert {name for name in installed if name.endswith(kinds)} - held == set()
+    assert {name for name in tracked(*PACKAGES) if name.endswith(kinds)} - held == set()
     assert not [name for name in held if name.startswith(("tests/", "scripts/"))]
-    assert {name.partition("/")[0] for name in held} <= {
-        "distractor_data",
-        "masklam",
-        "dmask_cards",
-        "dmask-0.1.0.dist-info",
-    }
+    assert {name.partition("/")[0] for name in held} <= {*PACKAGES, "dmask-0.1.0.dist-info"}
+
+
+def test_no_link_is_lost_from_a_zip_of_the_repository() -> None:
+    """GitHub's zip, from which pip installs, has links as files of text."""
+    listed = subprocess.check_output(["git", "ls-files", "-s"], cwd=HOUSE, text=True).splitlines()
+    assert not [line for line in listed if line.startswith("120000")]
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def _one_line(error: Exception) -> str:
 
 
 def _load_triton() -> None:
-    """Load Triton's LLVM before Mesa's, which Mesa shows to all libraries: one loaded later would call into it and crash.
+    """Load Triton, and the LLVM in it, before Mesa shows its own LLVM to all libraries that are loaded later.
 
-    PyTorch imports Triton, where it is installed, with the first optimiser.
+    Triton would call into that one and crash. PyTorch imports it, where it is installed, with the first optimiser.
     """
     with contextlib.suppress(ImportError, OSError, ValueError):
         found = importlib.util.find_spec("triton")

@@ -76,7 +76,7 @@ def stated_license(text: str) -> str | None:
 
 
 def fill(template: str, data: Any, old: Sequence[tuple[object, str]], **values: Any) -> str:
-    """The card of `cards/TEMPLATE.md` with the metadata `data` (a `CardData`) and `values` filled in.
+    """The card of `dmask_cards/TEMPLATE.md` with the metadata `data` (a `CardData`) and `values` filled in.
 
     Text between `<!-- keep NAME -->` and `<!-- /keep -->` is taken over from the `old` cards (name for errors, text),
     of which later ones win; sections of the template's own stay in their place, others go to the end.
