@@ -191,9 +191,14 @@ class VideoFile(Clip):
 
     @property
     def turned(self) -> bool:
+        return self._orientation != (1, 0, 0, 1)
+
+    @functools.cached_property
+    def _orientation(self) -> tuple[int, int, int, int]:
+        """Of the first frame, for all: in PyAV 18 a frame that was asked lives on until cycles are collected."""
         with untrusted.video(self.path) as opened:
             frame = next(_decode(*opened), None)
-            return frame is not None and _orientation(frame) != (1, 0, 0, 1)
+            return (1, 0, 0, 1) if frame is None else _orientation(frame)
 
     @property
     def dropped(self) -> int:
@@ -235,7 +240,7 @@ class VideoFile(Clip):
                         continue
                     if stamp > stamps[first]:
                         break
-                    yield _upright(frame.to_ndarray(format="rgb24"), _orientation(frame))
+                    yield _upright(frame.to_ndarray(format="rgb24"), self._orientation)
                     first += 1
                     if first > last:
                         return

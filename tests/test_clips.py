@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -115,6 +116,25 @@ def test_a_video_is_upright(how: str, tmp_path: Path) -> None:
         rotation = next(container.decode(video=0)).rotation
     assert how == "mirrored" or np.array_equal(np.rot90(stored, rotation // 90), expected(stored))
     assert (open_backgrounds(str(tmp_path)).digest() != digest) == (how != "as it is")
+
+
+@pytest.mark.parametrize("way", ["read", "on", "back"])
+def test_a_frame_that_was_read_is_forgotten(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for Python to look for cycles: one frame of a film is megabytes, which it doesn't count."""
+    monkeypatch.setattr(clips, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(clips, "_KEPT_LEAST", 4)
+    clip = clips.clip(write_video(tmp_path / "clip.mp4"))
+    most, frames = 0, clip.frames()
+    gc.collect()
+    gc.disable()
+    try:
+        for t, _ in enumerate(clip.read(0, COUNT - 1) if way == "read" else range(COUNT)):
+            if way != "read":
+                frames[t if way == "on" else COUNT - 1 - t]
+            most = max(most, sum(isinstance(one, av.VideoFrame) for one in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert most < 4 + 6  # those that are kept, those that were asked how they lie, and the one at hand
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
