@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,19 +164,6 @@ def test_a_full_disk_is_one_line_and_what_was_written_is_whole(tmp_path: Path) -
 # --- Ray ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Two simulated nodes with a core each."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        yield made
-    finally:
-        made.shutdown()
-
-
 @pytest.mark.slow
 def test_two_nodes_one_of_which_is_lost_in_the_middle_give_the_same_bytes(
     cluster: Any, tmp_path: Path, whole: dict[str, bytes]
@@ -193,6 +179,36 @@ def test_two_nodes_one_of_which_is_lost_in_the_middle_give_the_same_bytes(
     generate(SPEC, tmp_path, on_event=remove, engine=engines.engine("ray", cluster.address))
     assert len(made) == SPEC.episodes
     assert contents(tmp_path / ROOT) == whole
+
+
+@pytest.mark.slow
+def test_what_a_lost_actor_was_at_is_done_by_another_that_is_left_or_new(cluster: Any, tmp_path: Path) -> None:
+    def make() -> Any:
+        import os
+        import signal
+
+        def double(number: int) -> int:
+            if number in (0, 1, 4) and not (tmp_path / str(number)).exists():  # two actors at once, then one
+                (tmp_path / str(number)).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return 2 * number
+
+        return double
+
+    cluster.add_node(num_cpus=1)
+    assert sorted(engines.actors("ray", cluster.address)(make, range(6))) == [(n, 2 * n) for n in range(6)]
+
+
+@pytest.mark.slow
+def test_an_actor_that_is_always_lost_is_one_line(cluster: Any) -> None:
+    def make() -> Any:
+        import os
+
+        return lambda number: os._exit(1)
+
+    with pytest.raises(DmaskError, match=r"Ray lost a task 6 times .*run the same command again") as raised:
+        list(engines.actors("ray", cluster.address)(make, [0, 1]))
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.slow
