@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import logging
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from distractor_data import engines
 from distractor_data import generate as generation
 from distractor_data.dataset import meta, storage
 from distractor_data.engines import run_local
+from distractor_data.envs import devices as egl
 from distractor_data.errors import DmaskError, PassingError
 from distractor_data.events import Made
 from distractor_data.hub.bucket import Bucket
@@ -97,6 +100,37 @@ def test_workers_that_the_kernel_kills_cost_no_byte(tmp_path: Path, whole: dict[
     generate(SPEC, tmp_path, workers=2, on_event=kill)
     assert killed
     assert contents(tmp_path / ROOT) == whole
+
+
+# --- EGL devices -----------------------------------------------------------------------------------------------
+
+
+def drawn_on(devices: tuple[int, ...], number: int) -> tuple[int, str]:
+    """In a worker: its process, and the device that it was given."""
+    egl.take_turn(devices, engines.worker() or 0)
+    time.sleep(0.2)  # so that all get something to do
+    return os.getpid(), os.environ[egl.CHOICE]
+
+
+def test_workers_take_turns_with_the_devices() -> None:
+    work = functools.partial(drawn_on, (0, 2, 3))
+    given = dict(found for _, found in run_local(work, range(24), 4))
+    assert len(given) == 4
+    assert sorted(Counter(given.values()).values()) == [1, 1, 2]
+    assert {*given.values()} == {"0", "2", "3"}
+    assert engines.worker() is None
+
+
+def test_devices_that_draw_otherwise_or_not_at_all_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three there is only the first: the driver refuses the others, each in a process of its own."""
+    assert egl.to_draw_on() == ()  # nothing to choose
+    monkeypatch.setattr(egl, "count", lambda: 3)
+    assert egl.to_draw_on() == (0,)
+    monkeypatch.setattr(egl, "_DESCRIBE", egl._DESCRIBE.replace("gl.describe()", "'another card'"))
+    assert egl.to_draw_on() == ()
+    monkeypatch.setenv(egl.CHOICE, "0")
+    monkeypatch.setattr(egl, "_described", None)
+    assert egl.to_draw_on() == ()  # it was chosen
 
 
 # --- signals and full disks ------------------------------------------------------------------------------------
@@ -246,7 +280,7 @@ def test_a_node_that_would_draw_other_pixels_is_refused(tmp_path: Path) -> None:
     generate(SPEC, tmp_path, workers=1)
     versions = meta.read_record(tmp_path / ROOT)["versions"] | {"renderer": "another card"}
     with pytest.raises(DmaskError, match=r"drawn by another card; on .* it would be .*use nodes"):
-        generation._make_as_recorded(SPEC, tmp_path / ROOT, tuple(versions.items()), 100, 0)
+        generation._Work(SPEC, tmp_path / ROOT, tuple(versions.items()), 100)(0)
 
 
 def test_without_ray_its_installation_is_named(refusal: Any, tmp_path: Path, monkeypatch: Any) -> None:

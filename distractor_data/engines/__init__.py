@@ -10,9 +10,9 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from distractor_data.engines.local import cores, run_local
+from distractor_data.engines.local import cores, run_local, worker
 
-__all__ = ["NAMES", "Actors", "Engine", "actors", "cores", "engine", "run_local"]
+__all__ = ["NAMES", "Actors", "Engine", "actors", "cores", "engine", "run_local", "worker"]
 
 NAMES = ("local", "ray")
 Item = TypeVar("Item")
