@@ -120,8 +120,14 @@ def drawing() -> Iterator[tuple[Finding, int]]:
     if told["devices"] > 1 and "MUJOCO_EGL_DEVICE_ID" not in os.environ:
         for device in range(told["devices"]):
             other = _draw_in_a_process({"MUJOCO_EGL_DEVICE_ID": str(device)})
-            found = other.get("error") or f"{rate.format(**other)}; all workers draw on one device: choose it with"
-            yield Finding(f"EGL device {device}", "error" not in other, f"{found} MUJOCO_EGL_DEVICE_ID={device}"), 0
+            found = other.get("error") or f"{rate.format(**other)}; {_spread(other['renderer'], told['renderer'])}"
+            yield Finding(f"EGL device {device}", "error" not in other, f"{found} (MUJOCO_EGL_DEVICE_ID={device})"), 0
+
+
+def _spread(renderer: str, first: str) -> str:
+    if renderer == first:
+        return "workers are spread over all that draw alike"
+    return "it draws other pixels than the first, and is left to who chooses it"
 
 
 def _draw_in_a_process(variables: dict[str, str]) -> dict[str, Any]:
@@ -147,6 +153,7 @@ def draw() -> None:
 
     try:
         from distractor_data import envs
+        from distractor_data.envs import devices
         from distractor_data.spec import Spec
 
         spec = Spec(policy="random")
@@ -158,18 +165,10 @@ def draw() -> None:
             frames += 1
         env.close()
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        told = {"renderer": envs.renderer(), "rate": frames / spent, "memory": memory, "devices": _egl_devices()}
+        told = {"renderer": envs.renderer(), "rate": frames / spent, "memory": memory, "devices": devices.count()}
     except DmaskError as error:
         told = {"error": str(error)}
     print(json.dumps(told))
-
-
-def _egl_devices() -> int:
-    if os.environ["MUJOCO_GL"] != "egl":
-        return 1
-    from mujoco.egl import egl_ext
-
-    return len(egl_ext.eglQueryDevicesEXT())
 
 
 def gpus() -> Iterator[Finding]:

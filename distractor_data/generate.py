@@ -7,11 +7,13 @@ import functools
 import platform
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from distractor_data import envs, policies, rollout, schema, shards
+from distractor_data import engines, envs, policies, rollout, schema, shards
 from distractor_data.dataset import meta, parts
 from distractor_data.engines import Engine
+from distractor_data.envs import devices as egl
 from distractor_data.envs.backgrounds import open_backgrounds
 from distractor_data.errors import DmaskError
 from distractor_data.events import Event
@@ -47,33 +49,43 @@ def generate(
     With a `bucket` workers need not see `root`: each sends its episode there, and whoever hears that it was made
     brings it here.
     """
+    devices = egl.to_draw_on() if spec.renderer == "opengl" and engine in (None, engines.run_local) else ()
     versions = tuple(sorted(meta.read_record(root)["versions"].items()))
-    place = root if bucket is None else bucket
-    return shards.fill(root, spec, workers, functools.partial(_make_as_recorded, spec, place, versions, fps), engine)
+    work = _Work(spec, root if bucket is None else bucket, versions, fps, devices)
+    return shards.fill(root, spec, workers, work, engine)
 
 
-def _make_as_recorded(
-    spec: Spec, place: Path | Bucket, versions: tuple[tuple[str, str], ...], fps: int, episode: int
-) -> int:
+@dataclass(frozen=True)
+class _Work:
     """`make_episode` in a worker that may be on another machine than the one that wrote the record."""
-    _refuse_other_ground(spec, place, versions)
-    if isinstance(place, Path):
-        return make_episode(spec, place, fps, episode)
-    with tempfile.TemporaryDirectory() as folder:
-        root = schema.root(folder, spec.env, spec.split)
-        length = make_episode(spec, root, fps, episode)
-        for name in parts.files(episode):
-            place.send(root / name, f"{spec.env}/{spec.split}/{name}")
-    return length
+
+    spec: Spec
+    place: Path | Bucket
+    versions: tuple[tuple[str, str], ...]  # of the record
+    fps: int
+    devices: tuple[int, ...] = ()  # of EGL, of this machine
+
+    def __call__(self, episode: int) -> int:
+        _refuse_other_ground(self)
+        if isinstance(self.place, Path):
+            return make_episode(self.spec, self.place, self.fps, episode)
+        with tempfile.TemporaryDirectory() as folder:
+            root = schema.root(folder, self.spec.env, self.spec.split)
+            length = make_episode(self.spec, root, self.fps, episode)
+            for name in parts.files(episode):
+                self.place.send(root / name, f"{self.spec.env}/{self.spec.split}/{name}")
+        return length
 
 
 @functools.cache
-def _refuse_other_ground(spec: Spec, place: Path | Bucket, versions: tuple[tuple[str, str], ...]) -> None:
+def _refuse_other_ground(work: _Work) -> None:
     """Raise `DmaskError` where another renderer, or other versions, would give other bytes here."""
-    there, choices = dict(versions), "use nodes that have the same"
-    shown = place if isinstance(place, Path) else place.name
-    meta.refuse_other_versions(shown, there, spec, choices)
-    drawn, now = there.get("renderer", ""), envs.renderer(spec.renderer)
+    if (worker := engines.worker()) is not None:
+        egl.take_turn(work.devices, worker)
+    there, choices = dict(work.versions), "use nodes that have the same"
+    shown = work.place if isinstance(work.place, Path) else work.place.name
+    meta.refuse_other_versions(shown, there, work.spec, choices)
+    drawn, now = there.get("renderer", ""), envs.renderer(work.spec.renderer)
     if drawn and now not in drawn.split("; "):
         raise DmaskError(f"{shown} is drawn by {drawn}; on {platform.node()} it would be {now}; {choices}")
 

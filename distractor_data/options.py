@@ -17,6 +17,13 @@ class Split(StrEnum):
     test = "test"
 
 
+class EngineName(StrEnum):
+    """Where work is done."""
+
+    local = "local"
+    ray = "ray"
+
+
 def _print_version(context: typer.Context, asked: bool) -> None:
     if asked:
         from importlib.metadata import version
@@ -40,6 +47,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", callback=_set_quiet, help="Print
 Directory = Annotated[Path, typer.Argument(help="The dataset's folder.", show_default=True)]
 EnvOption = Annotated[str | None, typer.Option(help="Only this environment.", show_default="all")]
 Workers = Annotated[int, typer.Option(help="Processes; 0 is one for each core.")]
+Engine = Annotated[EngineName, typer.Option(help="Processes of this machine, or the nodes of a Ray cluster.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="With --engine ray: the cluster's head, or auto.", show_default="one begun here"),
+]
 SplitOption = Annotated[Split | None, typer.Option(help="Only this split.", show_default="all")]
 Private = Annotated[bool, typer.Option("--private", help="Only for you, or your organisation.")]
 Revision = Annotated[str | None, typer.Option(help="The branch to push to.")]

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small_dataset
@@ -129,6 +130,19 @@ def mine(one: Path, tmp_path: Path) -> Path:
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "precious").write_text("mine alone")
     return Path(shutil.copytree(one, tmp_path / "mine"))
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A simulated node of Ray with a core; tests add others."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        yield made
+    finally:
+        made.shutdown()
 
 
 @pytest.fixture(scope="module")

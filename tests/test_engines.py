@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import logging
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from distractor_data import engines
 from distractor_data import generate as generation
 from distractor_data.dataset import meta, storage
 from distractor_data.engines import run_local
+from distractor_data.envs import devices as egl
 from distractor_data.errors import DmaskError, PassingError
 from distractor_data.events import Made
 from distractor_data.hub.bucket import Bucket
@@ -100,6 +102,37 @@ def test_workers_that_the_kernel_kills_cost_no_byte(tmp_path: Path, whole: dict[
     assert contents(tmp_path / ROOT) == whole
 
 
+# --- EGL devices -----------------------------------------------------------------------------------------------
+
+
+def drawn_on(devices: tuple[int, ...], number: int) -> tuple[int, str]:
+    """In a worker: its process, and the device that it was given."""
+    egl.take_turn(devices, engines.worker() or 0)
+    time.sleep(0.2)  # so that all get something to do
+    return os.getpid(), os.environ[egl.CHOICE]
+
+
+def test_workers_take_turns_with_the_devices() -> None:
+    work = functools.partial(drawn_on, (0, 2, 3))
+    given = dict(found for _, found in run_local(work, range(24), 4))
+    assert len(given) == 4
+    assert sorted(Counter(given.values()).values()) == [1, 1, 2]
+    assert {*given.values()} == {"0", "2", "3"}
+    assert engines.worker() is None
+
+
+def test_devices_that_draw_otherwise_or_not_at_all_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three there is only the first: the driver refuses the others, each in a process of its own."""
+    assert egl.to_draw_on() == ()  # nothing to choose
+    monkeypatch.setattr(egl, "count", lambda: 3)
+    assert egl.to_draw_on() == (0,)
+    monkeypatch.setattr(egl, "_DESCRIBE", egl._DESCRIBE.replace("gl.describe()", "'another card'"))
+    assert egl.to_draw_on() == ()
+    monkeypatch.setenv(egl.CHOICE, "0")
+    monkeypatch.setattr(egl, "_described", None)
+    assert egl.to_draw_on() == ()  # it was chosen
+
+
 # --- signals and full disks ------------------------------------------------------------------------------------
 
 
@@ -165,19 +198,6 @@ def test_a_full_disk_is_one_line_and_what_was_written_is_whole(tmp_path: Path) -
 # --- Ray ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Two simulated nodes with a core each."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        yield made
-    finally:
-        made.shutdown()
-
-
 @pytest.mark.slow
 def test_two_nodes_one_of_which_is_lost_in_the_middle_give_the_same_bytes(
     cluster: Any, tmp_path: Path, whole: dict[str, bytes]
@@ -193,6 +213,36 @@ def test_two_nodes_one_of_which_is_lost_in_the_middle_give_the_same_bytes(
     generate(SPEC, tmp_path, on_event=remove, engine=engines.engine("ray", cluster.address))
     assert len(made) == SPEC.episodes
     assert contents(tmp_path / ROOT) == whole
+
+
+@pytest.mark.slow
+def test_what_a_lost_actor_was_at_is_done_by_another_that_is_left_or_new(cluster: Any, tmp_path: Path) -> None:
+    def make() -> Any:
+        import os
+        import signal
+
+        def double(number: int) -> int:
+            if number in (0, 1, 4) and not (tmp_path / str(number)).exists():  # two actors at once, then one
+                (tmp_path / str(number)).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return 2 * number
+
+        return double
+
+    cluster.add_node(num_cpus=1)
+    assert sorted(engines.actors("ray", cluster.address)(make, range(6))) == [(n, 2 * n) for n in range(6)]
+
+
+@pytest.mark.slow
+def test_an_actor_that_is_always_lost_is_one_line(cluster: Any) -> None:
+    def make() -> Any:
+        import os
+
+        return lambda number: os._exit(1)
+
+    with pytest.raises(DmaskError, match=r"Ray lost a task 6 times .*run the same command again") as raised:
+        list(engines.actors("ray", cluster.address)(make, [0, 1]))
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.slow
@@ -230,7 +280,7 @@ def test_a_node_that_would_draw_other_pixels_is_refused(tmp_path: Path) -> None:
     generate(SPEC, tmp_path, workers=1)
     versions = meta.read_record(tmp_path / ROOT)["versions"] | {"renderer": "another card"}
     with pytest.raises(DmaskError, match=r"drawn by another card; on .* it would be .*use nodes"):
-        generation._make_as_recorded(SPEC, tmp_path / ROOT, tuple(versions.items()), 100, 0)
+        generation._Work(SPEC, tmp_path / ROOT, tuple(versions.items()), 100)(0)
 
 
 def test_without_ray_its_installation_is_named(refusal: Any, tmp_path: Path, monkeypatch: Any) -> None:

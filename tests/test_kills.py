@@ -36,14 +36,16 @@ def begin(out: Path) -> subprocess.Popen[bytes]:
 
 
 def stored(root: Path) -> int:
-    """Episodes that are in shards or parts."""
-    return 2 * len(storage.shards(root)) + len(list((root / storage.PARTS).glob("episode-*.parquet")))
+    """Episodes that are in shards or parts, or, while a shard is put together, in both."""
+    waiting = {int(path.stem.removeprefix("episode-")) for path in (root / storage.PARTS).glob("episode-*.parquet")}
+    return len(waiting | {2 * shard + k for shard in storage.shards(root) for k in range(2)})
 
 
 def await_moment(run: subprocess.Popen[bytes], root: Path, draw: random.Random) -> Path | None:
     """Wait until the run has got on by a few episodes, and then for a random time or for a file that is being
     written, which is returned."""
-    goal = stored(root) + draw.randrange(2, 4)  # of two the run knows one: a second worker isn't lost in vain
+    # Of two the run may know nothing: the last of a lost worker, and one that is stored and not yet told of.
+    goal = stored(root) + draw.randrange(3, 5)
     while run.poll() is None and stored(root) < goal:
         time.sleep(0.01)
     if draw.random() < 0.3:

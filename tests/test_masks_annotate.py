@@ -19,7 +19,7 @@ pytest.importorskip("sam2")
 from PIL import Image
 from watch import watch
 
-from distractor_data import schema, sources
+from distractor_data import engines, schema, sources
 from distractor_data.dataset import meta, parts, rewrite, storage
 from distractor_data.episode import Episode
 from distractor_data.errors import DmaskError
@@ -205,6 +205,28 @@ def test_a_process_for_each_device(masked, settings, tmp_path):
     assert files(root).keys() == files(schema.root(masked[0], ENV, "train")).keys()
     assert done[0] == (0, 4 * STEPS)
     assert meta.read_record(root)["mask"].get("complete") is None
+
+
+@pytest.mark.slow
+def test_actors_on_two_nodes_make_the_same_masks(masked, settings, cluster, tmp_path):
+    cluster.add_node(num_cpus=1)
+    root, done = make(tmp_path / "dataset"), []
+    (report,) = mask_dataset(
+        tmp_path / "dataset",
+        settings,
+        on_frames=lambda frames, total: done.append((frames, total)),
+        actors=engines.actors("ray", cluster.address),
+    )
+    assert report == masked[1]
+    assert files(root) == files(schema.root(masked[0], ENV, "train"))
+    assert len(done) == 3  # two batches of a shard each: its two episodes fill one
+    assert {total for _, total in done} == {4 * STEPS}
+
+
+def test_a_node_that_would_make_other_masks_is_refused(settings):
+    source = annotate.source_of(settings)
+    with pytest.raises(DmaskError, match=r"other masks \(its weights_sha256, image_size\)"):
+        annotate._tracking(settings, source | {"image_size": 512, "weights_sha256": "0" * 64})
 
 
 def test_masks_of_a_dataset_that_is_being_made(masked, settings, tmp_path):

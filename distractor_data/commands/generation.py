@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import Json, Quiet, Split, Workers
+from distractor_data.options import Address, Engine, EngineName, Json, Quiet, Split, Workers
 from distractor_data.spec import DEFAULT_DIR, SYNTHETIC, Spec
 
 if TYPE_CHECKING:
@@ -45,13 +45,6 @@ class Camera(StrEnum):
     corner3 = "corner3"
     corner4 = "corner4"
     topview = "topview"
-
-
-class EngineName(StrEnum):
-    """Where episodes are made."""
-
-    local = "local"
-    ray = "ray"
 
 
 class Renderer(StrEnum):
@@ -100,13 +93,8 @@ def generate(
     steps: Annotated[int, typer.Option(help="Frames an episode has.")] = 1000,
     seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
     workers: Workers = 0,
-    engine: Annotated[EngineName, typer.Option(help="Processes of this machine, or the nodes of a Ray cluster.")] = (
-        EngineName.local
-    ),
-    address: Annotated[
-        str | None,
-        typer.Option(help="With --engine ray: the cluster's head, or auto.", show_default="one begun here"),
-    ] = None,
+    engine: Engine = EngineName.local,
+    address: Address = None,
     first: Annotated[int, typer.Option(help="Which of all episodes is the first, where this is a part of them.")] = 0,
     shard: Annotated[
         str, typer.Option(help="I/N: only the part I, from 0, of N that `dmask merge` puts together.")

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from distractor_data.errors import DmaskError
-from distractor_data.options import Directory, EnvOption, Json, Quiet, SplitOption, part_of
+from distractor_data.options import (
+    Address,
+    Directory,
+    Engine,
+    EngineName,
+    EnvOption,
+    Json,
+    Quiet,
+    SplitOption,
+    part_of,
+)
 from distractor_data.spec import DEFAULT_DIR
 
 app = typer.Typer()
@@ -40,6 +50,8 @@ def mask(
         str | None, typer.Option(help="With --image-column: what tells episodes apart.", show_default="episode_index")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the masks of a video, or a copy with them, go.")] = None,
+    engine: Engine = EngineName.local,
+    address: Address = None,
     report_only: Annotated[bool, typer.Option("--report-only", help="Measure the masks that are there.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another model's masks.")] = False,
     quiet: Quiet = False,
@@ -49,7 +61,7 @@ def mask(
 
     Interrupted, the same command goes on where it stopped.
     """
-    from distractor_data import terminal
+    from distractor_data import engines, terminal
     from distractor_data.dataset import read
     from distractor_data.masks.annotate import Settings, mask_dataset
     from distractor_data.masks.annotate import report_only as measure_again
@@ -62,6 +74,8 @@ def mask(
     dataset = bool(image_column or read.configs(source))
     if dataset and prompt_frame:
         raise DmaskError("--prompt-frame is for one video, and this is a dataset; leave it out")
+    if engine == EngineName.ray and (image_column or not dataset):
+        raise DmaskError("--engine ray is for a dataset of `dmask generate` or `dmask import`; leave it out")
     if image_column:
         from distractor_data.masks.columns import mask_columns
 
@@ -70,7 +84,8 @@ def mask(
         terminal.print_masks(reports, json)
     elif dataset:
         with terminal.frame_progress("masks") as on_frames:
-            reports = mask_dataset(source, settings, env, part, overwrite, on_frames)
+            actors = engines.actors(engine.value, address)
+            reports = mask_dataset(source, settings, env, part, overwrite, on_frames, actors)
         terminal.print_masks(reports, json)
     else:
         from distractor_data.masks.video import mask_video

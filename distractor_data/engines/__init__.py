@@ -10,9 +10,9 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from distractor_data.engines.local import cores, run_local
+from distractor_data.engines.local import cores, run_local, worker
 
-__all__ = ["NAMES", "Engine", "cores", "engine", "run_local"]
+__all__ = ["NAMES", "Actors", "Engine", "actors", "cores", "engine", "run_local", "worker"]
 
 NAMES = ("local", "ray")
 Item = TypeVar("Item")
@@ -29,6 +29,23 @@ class Engine(Protocol):
     def __call__(
         self, function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
     ) -> Iterator[tuple[Item, Result]]: ...
+
+
+class Actors(Protocol):
+    """As an `Engine`, by workers that keep what `make` gives them when they begin, such as a model on a GPU."""
+
+    def __call__(
+        self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item]
+    ) -> Iterator[tuple[Item, Result]]: ...
+
+
+def actors(name: str, address: str | None = None) -> Actors | Any | None:
+    """The actors of an engine's name; None for processes of this machine, which need none."""
+    if name != "ray":
+        return None
+    from distractor_data.engines import ray
+
+    return functools.partial(ray.run_actors, address)
 
 
 def engine(name: str, address: str | None = None) -> Engine | Any:

@@ -29,6 +29,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def worker() -> int | None:
+    """Which worker of `run_local` this process is, counted from 0 over all that its parent began; None for others."""
+    if multiprocessing.parent_process() is None:
+        return None
+    return int(multiprocessing.current_process().name.rpartition("-")[2]) - 1  # SpawnProcess-1 is the first
+
+
 def run_local(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
 ) -> Iterator[tuple[Item, Result]]:

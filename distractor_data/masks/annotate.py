@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import platform
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import pyarrow as pa
 from distractor_data import engines, schema
 from distractor_data.dataset import meta, read, rewrite, storage
 from distractor_data.device import PRECISIONS, pick_device, uses_bf16
+from distractor_data.engines import Actors
 from distractor_data.errors import DmaskError
 from distractor_data.masks import prompts, store
 from distractor_data.masks.prompts import Prompt
@@ -94,18 +96,21 @@ def mask_dataset(
     split: str | None = None,
     overwrite: bool = False,
     on_frames: OnFrames = lambda frames, total: None,
+    actors: Actors | None = None,
 ) -> list[Report]:
     """Give `directory` the model's masks; the simulator's stay as `observation.mask_sim`.
 
     Shards are rewritten one by one; a shard that has these masks already is left alone, so a killed run goes
-    on. Raises `DmaskError` where another model's masks are there and `overwrite` is not set.
+    on. Videos are tracked on the devices of `settings`, or by `actors` that see the same folder.
+    Raises `DmaskError` where another model's masks are there and `overwrite` is not set.
     """
-    from distractor_data.masks.model import resolve
-
     picked = rewrite.roots(directory, env, split)
     for root in picked:
         rewrite.check(root)
-    source = source_of(settings, resolve(settings.model)[1])
+    if actors:
+        ((_, source),) = actors(functools.partial(_teller, settings), [settings.model])
+    else:
+        source = source_of(settings)
     with ExitStack() as locks:
         pending: list[tuple[Path, int]] = []
         for root in picked:
@@ -117,7 +122,7 @@ def mask_dataset(
         with ExitStack() as records:
             for root in dict.fromkeys(root for root, _ in pending):
                 records.enter_context(store.rewriting(root, source))
-            _mask_all(settings, source, pending, on_frames)
+            _mask_all(settings, source, pending, on_frames, actors)
         for root in picked:
             store.set_source(root, source)
             meta.refresh(root)
@@ -141,9 +146,11 @@ def report_only(
     return [report(root) for root in picked]
 
 
-def source_of(settings: Settings, weights: Path) -> dict[str, Any]:
+def source_of(settings: Settings) -> dict[str, Any]:
     """What `meta/dmask.json` says of the masks: all that they depend on."""
-    prompt = settings.prompt
+    from distractor_data.masks.model import resolve
+
+    prompt, weights = settings.prompt, resolve(settings.model)[1]
     return {
         "source": weights.stem,
         "model": settings.model if settings.model.startswith("facebook/") else weights.name,
@@ -169,13 +176,21 @@ def check_source(root: Path, source: dict[str, Any], overwrite: bool) -> None:
 
 
 def _mask_all(
-    settings: Settings, source: dict[str, Any], pending: list[tuple[Path, int]], on_frames: OnFrames
+    settings: Settings,
+    source: dict[str, Any],
+    pending: list[tuple[Path, int]],
+    on_frames: OnFrames,
+    actors: Actors | None,
 ) -> None:
-    """Mask the shards, each device its share in a process of its own where there are several."""
+    """Mask the shards, by `actors`, or each device its share in a process of its own where there are several."""
     if not pending:
         return
     total = sum(int(np.sum(storage.read_episodes(root, n)[schema.LENGTH].to_numpy())) for root, n in pending)
     on_frames(0, total)
+    if actors:
+        for _, frames in actors(functools.partial(_tracking, settings, source), _in_batches(settings, pending)):
+            on_frames(frames, total)
+        return
     devices = _devices(settings.device)
     if len(devices) == 1:
         _mask_shards(settings, source, lambda frames: on_frames(frames, total), (devices[0], pending))
@@ -184,6 +199,30 @@ def _mask_all(
     work = functools.partial(_mask_shards, settings, source, None)
     for _, frames in engines.run_local(work, shares, len(shares)):
         on_frames(frames, total)
+
+
+def _in_batches(settings: Settings, pending: list[tuple[Path, int]]) -> list[list[tuple[Path, int]]]:
+    """Shards that are masked together, so that their videos fill a batch."""
+    size = max(1, (settings.batch or 32) // len(storage.read_episodes(*pending[0])))
+    return [pending[start : start + size] for start in range(0, len(pending), size)]
+
+
+def _teller(settings: Settings) -> Callable[[str], dict[str, Any]]:
+    """In an actor: what says what the masks that are made there come from."""
+    return lambda model: source_of(settings)
+
+
+def _tracking(settings: Settings, source: dict[str, Any]) -> Callable[[list[tuple[Path, int]]], int]:
+    """In an actor: what masks shards and returns their number of frames.
+
+    Raises `DmaskError` where they would be others than those of `source`.
+    """
+    if differing := [name for name, value in source_of(settings).items() if source[name] != value]:
+        raise DmaskError(
+            f"{platform.node()} would make other masks (its {', '.join(differing)}); use nodes that are alike"
+        )
+    masker = Masker(settings, source, tracker_for(settings, _devices(settings.device)[0]))
+    return lambda pending: sum(mask_shards(masker, pending))
 
 
 def _devices(text: str) -> list[str]:
@@ -252,9 +291,7 @@ def mask_shards(
 
 def prepare(settings: Settings) -> Masker:
     """The model, ready to track. Raises `DmaskError` for whatever is missing, before anything is written."""
-    from distractor_data.masks.model import resolve
-
-    source = source_of(settings, resolve(settings.model)[1])
+    source = source_of(settings)
     return Masker(settings, source, tracker_for(settings, _devices(settings.device)[0]))
 
 

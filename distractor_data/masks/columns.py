@@ -157,8 +157,6 @@ def _check_place(directory: Path, out: Path, overwrite: bool) -> None:
 
 def _record(source: Source, columns: Mapping[str, str], settings: Settings) -> dict[str, Any]:
     """What the copy's masks depend on. Raises `DmaskError` where a column of masks is there already."""
-    from distractor_data.masks.model import resolve
-
     for group in source.groups:
         for name in group.names:
             there = set(cells.columns(source.root / name).names)
@@ -166,7 +164,7 @@ def _record(source: Source, columns: Mapping[str, str], settings: Settings) -> d
                 raise DmaskError(
                     f"{source.root / name} has a column {min(taken)} already; mask the dataset it came from"
                 )
-    masks = source_of(settings, resolve(settings.model)[1])
+    masks = source_of(settings)
     return {
         "dataset": {"name": source.root.resolve().name, "digest": foreign.digest(source.root)},
         "masks": {mask: {"of": image, **masks} for image, mask in columns.items()},
