@@ -242,7 +242,7 @@ def groups() -> dict[str, list[str]]:
 def _video(spec: Spec, episode: int) -> Video:
     """The video behind the agent, in the size that the spec's renderer needs."""
     size = UPSTREAM_SIZE if spec.fidelity == "exact" else skybox_size(spec.image_size)
-    return Video(spec, episode, size, rounded_up=spec.renderer == "opengl" and spec.fidelity == "fast")
+    return Video(spec, episode, size, rounded_up=spec.fidelity == "fast")
 
 
 def can_cast(env: str) -> bool:

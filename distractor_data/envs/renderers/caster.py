@@ -36,7 +36,7 @@ from distractor_data.envs.renderers.structs import (
 from distractor_data.envs.renderers.visible import CENTRE, cast, cast_mirrored, empty_buffers
 
 _MAX_GEOMS = 4000
-VERSION = 1  # part of a dataset's record: another version may draw other bytes
+VERSION = 2  # part of a dataset's record: another version may draw other bytes
 
 
 class Caster:

@@ -155,8 +155,8 @@ def find_facet(frame: Record, shape: Record, part: Record, x: float, y: float, z
     its second corner to its fourth.
     """
     if shape.kind == PLANE:
-        row, u = _find_line(part, 0, x)
-        column, w = _find_line(part, 1, y)
+        row, u = find_line(part, 0, x)
+        column, w = find_line(part, 1, y)
         return row, column, u + w >= 1.0
     if shape.kind == BOX:
         return _find_box(frame.quads, shape.size, x, y, z)
@@ -291,7 +291,7 @@ def _find_box(quads: int, size: np.ndarray, x: float, y: float, z: float) -> Tri
 
 
 @kernel
-def _find_line(part: Record, axis: int, place: float) -> tuple[int, float]:
+def find_line(part: Record, axis: int, place: float) -> tuple[int, float]:
     """Cell of a plane's grid and how far in it; beyond the grid, the cell at its edge."""
     lines, last = part.lines[axis], part.cells[axis] - 1
     low = min(1 + int((place - lines[1]) * part.density[axis]), last) if place >= lines[1] else 0

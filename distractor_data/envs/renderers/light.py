@@ -162,19 +162,28 @@ def in_shadow(frame: Record, shapes: np.ndarray, light: Record, receiver: int, x
         distance = dx * along[0] + dy * along[1] + dz * along[2]
         dx, dy, dz = distance * along[0], distance * along[1], distance * along[2]
         ox, oy, oz = x - dx, y - dy, z - dz
-    length = dx * dx + dy * dy + dz * dz
+    if not _near(frame.middle, frame.radius, ox, oy, oz, dx, dy, dz):
+        return False
     for index in range(frame.shapes):
         shape = shapes[index]
         if index == receiver or shape.kind == PLANE:
             continue
-        px, py, pz = shape.position[0] - ox, shape.position[1] - oy, shape.position[2] - oz
-        near = (px * dx + py * dy + pz * dz) / length
-        px, py, pz = px - near * dx, py - near * dy, pz - near * dz
-        if px * px + py * py + pz * pz > shape.radius * shape.radius:
+        if not _near(shape.position, shape.radius, ox, oy, oz, dx, dy, dz):
             continue
         if 0.0 < _enter_from(shape, ox, oy, oz, dx, dy, dz) < 1.0:
             return True
     return False
+
+
+@kernel
+def _near(
+    middle: np.ndarray, radius: float, ox: float, oy: float, oz: float, dx: float, dy: float, dz: float
+) -> bool:
+    """Whether a line passes through a sphere."""
+    px, py, pz = middle[0] - ox, middle[1] - oy, middle[2] - oz
+    near = (px * dx + py * dy + pz * dz) / (dx * dx + dy * dy + dz * dz)
+    px, py, pz = px - near * dx, py - near * dy, pz - near * dz
+    return px * px + py * py + pz * pz <= radius * radius
 
 
 @kernel

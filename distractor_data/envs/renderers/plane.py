@@ -5,10 +5,19 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from distractor_data.envs.renderers.colours import to_floats
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.shapes import direction
 from distractor_data.envs.renderers.structs import EYE, PATTERN, Record, Tables
-from distractor_data.envs.renderers.texture import Texture, choose_level, concatenate, empty_texture, fill, repeated
+from distractor_data.envs.renderers.texture import (
+    Texture,
+    between_levels,
+    choose_level,
+    concatenate,
+    empty_texture,
+    fill,
+    repeated,
+)
 
 _FARTHEST = 1e9  # repeats of a texture; beyond, at rays along the plane, there is no telling where in it
 
@@ -57,13 +66,10 @@ def plane_texture(tables: Tables, shape: Record, view: int, x: int, y: int) -> t
     along_x = (wide * (s1 - s0)) ** 2 + (high * (t1 - t0)) ** 2
     along_y = (wide * (s2 - s0)) ** 2 + (high * (t2 - t0)) ** 2
     level, share = choose_level(max(along_x, along_y), pattern.levels)
-    red, green, blue = repeated(tables.pixels, levels[pattern.first + level], s, t)
+    colour = repeated(tables.pixels, levels[pattern.first + level], s, t)
     if share > 0.0:
-        other_red, other_green, other_blue = repeated(tables.pixels, levels[pattern.first + level + 1], s, t)
-        red += share * (other_red - red)
-        green += share * (other_green - green)
-        blue += share * (other_blue - blue)
-    return red / 255.0, green / 255.0, blue / 255.0
+        colour = between_levels(colour, repeated(tables.pixels, levels[pattern.first + level + 1], s, t), share)
+    return to_floats(colour)
 
 
 @kernel

@@ -120,6 +120,7 @@ def update(tables: Tables, source: Source) -> None:
             _finish(frame, shape, source.site_material[site], source.site_rgba[site], source)
     _sort_transparent(frame, shapes, tables.order)
     _mirror(frame, shapes)
+    _surround(frame, shapes)
     for index in range(frame.shapes):
         _localise(frame, shapes[index], DIRECT)
         if frame.mirror != NOTHING:
@@ -245,6 +246,27 @@ def _mirror(frame: Record, shapes: np.ndarray) -> None:
             )
         for axis in range(3):
             frame.views[MIRRORED, row, axis] = vector[axis] - 2.0 * along * plane.rotation[axis, 2]
+
+
+@kernel
+def _surround(frame: Record, shapes: np.ndarray) -> None:
+    """Find a sphere around all that casts shadows: about the mean of their middles, a little too large."""
+    count, radius = 0, 0.0
+    frame.middle[:] = 0.0
+    for index in range(frame.shapes):
+        if shapes[index].kind != PLANE:
+            count += 1
+            for axis in range(3):
+                frame.middle[axis] += shapes[index].position[axis]
+    for axis in range(3):
+        frame.middle[axis] /= max(count, 1)
+    for index in range(frame.shapes):
+        if shapes[index].kind != PLANE:
+            squared = 0.0
+            for axis in range(3):
+                squared += (shapes[index].position[axis] - frame.middle[axis]) ** 2
+            radius = max(radius, math.sqrt(squared) + shapes[index].radius)
+    frame.radius = 1.001 * radius
 
 
 @kernel

@@ -126,7 +126,12 @@ def pixel_bounds(frame: Record, shape: Record, view: int) -> tuple[int, int, int
     """First and last column, first and last row (from the bottom), of the pixels that a shape may touch."""
     last = frame.size - 1
     if shape.kind == PLANE:
-        return 0, last, 0, last
+        bottom, top = 0, last
+        while bottom <= last and _looks_away(frame, shape.ray[view], bottom):
+            bottom += 1
+        while top >= bottom and _looks_away(frame, shape.ray[view], top):
+            top -= 1
+        return 0, last, bottom, top
     radius, reach = shape.radius, 0.0
     if shape.kind == CAPSULE:
         radius, reach = shape.size[0], shape.size[2]
@@ -146,6 +151,18 @@ def pixel_bounds(frame: Record, shape: Record, view: int) -> tuple[int, int, int
         max(0, _column(middle + low_y / pixel, frame.size)),
         min(last, _column(middle + high_y / pixel, frame.size)),
     )
+
+
+@kernel
+def _looks_away(frame: Record, ray: np.ndarray, row: int) -> bool:
+    """Whether no ray through a row of pixels meets a plane, as none does that goes through its corners."""
+    middle = 0.5 * frame.size
+    for x in (-middle, middle):
+        for y in (row - middle, row + 1.0 - middle):
+            _dx, _dy, dz = direction(ray, x, y)
+            if ray[EYE, 2] * dz < 0.0:
+                return False
+    return True
 
 
 @kernel

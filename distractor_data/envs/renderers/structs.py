@@ -33,6 +33,8 @@ FRAME = np.dtype(
         ("far", np.float64),  # radius of the skybox, which hides what is farther away
         ("views", np.float64, (2, 4, 3)),
         ("layers", np.int64),
+        ("middle", np.float64, (3,)),  # of a sphere around all that casts shadows,
+        ("radius", np.float64),  # and its radius
         ("quads", np.int64),  # how finely a box's edge,
         ("slices", np.int64),  # a turn
         ("rises", np.int64),  # and a quarter turn upwards are divided
@@ -117,7 +119,7 @@ class Tables(NamedTuple):
     parts: np.ndarray  # PART
     vertices: np.ndarray  # VERTEX
     patterns: np.ndarray  # PATTERN
-    pixels: np.ndarray  # (…, 3) uint8, of the patterns' textures
+    pixels: np.ndarray  # (…,) int64, colours of the patterns' textures
     levels: np.ndarray  # LEVEL, of the patterns' textures
 
 
@@ -128,6 +130,6 @@ class Buffers(NamedTuple):
     depths: np.ndarray  # (H, W, 5): how far that is along the camera's axis
     mirrored: np.ndarray  # (H, W, 4) int16: the shape that the mirror shows, or NOTHING
     behind: np.ndarray  # (H, W, 4): how far that is along the mirrored camera's axis
-    colour: np.ndarray  # (H, W, 4, 3) uint8
-    reflection: np.ndarray  # (H, W, 4, 3) uint8: what the mirror adds to it
+    colour: np.ndarray  # (H, W, 4) int64 (colours.py)
+    reflection: np.ndarray  # (H, W, 4) int64: what the mirror adds to it
     scratch: np.ndarray  # (4,) int64: of the samples of the pixel at hand

@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distractor_data.envs.renderers.colours import BITS, bilinear, mean, mix, mix_fine, pack_all
 from distractor_data.envs.renderers.compiled import kernel
 from distractor_data.envs.renderers.structs import LEVEL, Record
+
+STEP = (1 << BITS) - 1  # the part of a place that is within a texel (`to_steps`)
 
 
 class Texture(NamedTuple):
     """The levels of a texture of one or six equally large images, one after the other."""
 
-    pixels: np.ndarray  # (…, 3) uint8: level 0 of every face, then level 1, …
+    pixels: np.ndarray  # (…,) int64, colours: level 0 of every face, then level 1, …
     levels: np.ndarray  # LEVEL: where each begins and its images' size
 
 
@@ -26,7 +29,7 @@ def empty_texture(width: int, height: int, faces: int) -> Texture:
     counts = np.array([faces * w * h for w, h in sizes])
     firsts = np.cumsum(counts) - counts
     levels = np.array([(first, *size) for first, size in zip(firsts, sizes, strict=True)], LEVEL)
-    return Texture(np.zeros((int(counts.sum()), 3), np.uint8), levels)
+    return Texture(np.zeros(int(counts.sum()), np.int64), levels)
 
 
 def concatenate(textures: list[Texture]) -> Texture:
@@ -41,7 +44,7 @@ def concatenate(textures: list[Texture]) -> Texture:
 
 def fill(texture: Texture, images: np.ndarray, faces: int) -> None:
     """Write the images, (faces · height · width, 3) uint8, and make the smaller levels from them."""
-    texture.pixels[: len(images)] = images
+    pack_all(images, texture.pixels)
     _shrink(*texture, faces)
 
 
@@ -64,16 +67,14 @@ def _halve(pixels: np.ndarray, source: int, wide: int, high: int, target: int, w
         upper, lower, place = source + y0 * wide, source + y1 * wide, target + y * width
         for x in range(width):
             if exact:
-                for channel in range(3):
-                    a, b = int(pixels[upper + 2 * x, channel]), int(pixels[upper + 2 * x + 1, channel])
-                    c, d = int(pixels[lower + 2 * x, channel]), int(pixels[lower + 2 * x + 1, channel])
-                    pixels[place + x, channel] = (((a + b + 1) >> 1) + ((c + d + 1) >> 1) + 1) >> 1
+                top, bottom = upper + 2 * x, lower + 2 * x
+                one, other = mean(pixels[top], pixels[top + 1]), mean(pixels[bottom], pixels[bottom + 1])
+                pixels[place + x] = mean(one, other)
                 continue
             x0, x1, share_x = _neighbours(x, width, wide)
-            for channel in range(3):
-                one = _mix(pixels[upper + x0, channel], pixels[upper + x1, channel], share_x)
-                other = _mix(pixels[lower + x0, channel], pixels[lower + x1, channel], share_x)
-                pixels[place + x, channel] = _mix(one, other, share_y)
+            one = mix(pixels[upper + x0], pixels[upper + x1], share_x)
+            other = mix(pixels[lower + x0], pixels[lower + x1], share_x)
+            pixels[place + x] = mix(one, other, share_y)
 
 
 @kernel
@@ -83,13 +84,6 @@ def _neighbours(place: int, small: int, large: int) -> tuple[int, int, int]:
     low = twice // (2 * small)
     share = (twice - low * 2 * small) * 256 // (2 * small)
     return low, min(low + 1, large - 1), share
-
-
-@kernel
-def _mix(one: int, other: int, share: int) -> int:
-    """Between two bytes, as llvmpipe rounds: halves go up."""
-    one, other = int(one), int(other)
-    return one + (((other - one) * share + 128) >> 8)
 
 
 @kernel
@@ -110,27 +104,24 @@ def choose_level(square: float, levels: int) -> tuple[int, float]:
 
 
 @kernel
-def repeated(pixels: np.ndarray, level: Record, s: float, t: float) -> tuple[float, float, float]:
-    """Colour (0 to 255) at s, t of a level of a texture that repeats."""
+def repeated(pixels: np.ndarray, level: Record, s: float, t: float) -> int:
+    """Fine colour at s, t of a level of a texture that repeats."""
     width, height = level.width, level.height
-    x, y = (s - math.floor(s)) * width - 0.5, (t - math.floor(t)) * height - 0.5
-    x0, y0 = math.floor(x), math.floor(y)  # -1 at least
-    share_x, share_y = x - x0, y - y0
+    x, y = to_steps(s - math.floor(s), width), to_steps(t - math.floor(t), height)
+    x0, y0 = x >> BITS, y >> BITS  # -1 at least
     x1, y1 = x0 + 1 if x0 + 1 < width else 0, y0 + 1 if y0 + 1 < height else 0
     x0, y0 = x0 if x0 >= 0 else width - 1, y0 if y0 >= 0 else height - 1
     row0, row1 = level.first + y0 * width, level.first + y1 * width
-    return bilinear(pixels, row0 + x0, row0 + x1, row1 + x0, row1 + x1, share_x, share_y)
+    return bilinear(pixels, row0 + x0, row0 + x1, row1 + x0, row1 + x1, x & STEP, y & STEP)
 
 
 @kernel
-def bilinear(
-    pixels: np.ndarray, a: int, b: int, c: int, d: int, share_x: float, share_y: float
-) -> tuple[float, float, float]:
-    """Between four pixels: a, b of one row and c, d of the next."""
-    top_left, top_right = (1.0 - share_x) * (1.0 - share_y), share_x * (1.0 - share_y)
-    low_left, low_right = (1.0 - share_x) * share_y, share_x * share_y
-    return (
-        top_left * pixels[a, 0] + top_right * pixels[b, 0] + low_left * pixels[c, 0] + low_right * pixels[d, 0],
-        top_left * pixels[a, 1] + top_right * pixels[b, 1] + low_left * pixels[c, 1] + low_right * pixels[d, 1],
-        top_left * pixels[a, 2] + top_right * pixels[b, 2] + low_left * pixels[c, 2] + low_right * pixels[d, 2],
-    )
+def to_steps(place: float, width: int) -> int:
+    """A place, 0 to 1, in 64ths of a texel from the first texel's centre."""
+    return int(place * (width << BITS) + 0.5) - (1 << BITS - 1)
+
+
+@kernel
+def between_levels(one: int, other: int, share: float) -> int:
+    """The fine colour between those of two levels."""
+    return mix_fine(one, other, int(share * 256.0 + 0.5))

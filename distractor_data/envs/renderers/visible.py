@@ -22,8 +22,8 @@ def empty_buffers(size: int) -> Buffers:
         np.zeros((size, size, CENTRE + 1)),
         np.zeros((size, size, CENTRE), np.int16),
         np.zeros((size, size, CENTRE)),
-        np.zeros((size, size, CENTRE, 3), np.uint8),
-        np.zeros((size, size, CENTRE, 3), np.uint8),
+        np.zeros((size, size, CENTRE), np.int64),
+        np.zeros((size, size, CENTRE), np.int64),
         np.zeros(CENTRE, np.int64),
     )
 
