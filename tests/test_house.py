@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parent.parent
-PACKAGES = "distractor_data", "masklam", "dmask_cards"
+PACKAGES = {"distractor_data": HOUSE, "masklam": HOUSE, "dmask_cards": HOUSE / "cards"}  # and where it lies
 # From the roof to the ground. A room is a module or a package; of two that fit, the longer name counts.
 ROOMS = """
 masklam.cli
@@ -64,9 +64,10 @@ FLOOR = {room: floor for floor, line in enumerate(ROOMS.split("\n")) for room in
 def modules() -> dict[str, Path]:
     """Dotted name → file of every module."""
     found = {}
-    for file in sorted(file for package in PACKAGES for file in (HOUSE / package).rglob("*.py")):
-        parts = file.relative_to(HOUSE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    for package, place in PACKAGES.items():
+        for file in sorted((place / package).rglob("*.py")):
+            parts = file.relative_to(place).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     return found
 
 
