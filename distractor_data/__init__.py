@@ -32,5 +32,12 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(f"distractor_data.{_HOMES[name]}"), name)
+        from distractor_data.errors import DmaskError, lacking
+
+        try:
+            return getattr(import_module(f"distractor_data.{_HOMES[name]}"), name)
+        except ModuleNotFoundError as error:
+            if what := lacking(error):
+                raise DmaskError(what) from error
+            raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -58,6 +58,12 @@ def extra_of(module: str) -> str:
     return ""
 
 
+def lacking(error: ModuleNotFoundError) -> str:
+    """What to install where a module of an optional part is missing; empty where it is of none."""
+    extra = extra_of(error.name or "")
+    return extra and f"{error.name} is not installed, which is of an optional part: pip install 'dmask[{extra}]'"
+
+
 @contextlib.contextmanager
 def _warnings_in_lines() -> Iterator[None]:
     """Meanwhile our warnings are plain lines on stderr, however libraries have set up logging."""
@@ -90,9 +96,8 @@ def run_cli(app: Callable[..., int | None], name: str) -> None:
     except DmaskError as error:
         message = str(error)
     except ModuleNotFoundError as error:
-        if not (extra := extra_of(error.name or "")):
+        if not (message := lacking(error)):
             raise
-        message = f"{error.name} is not installed, which is of an optional part: pip install 'dmask[{extra}]'"
     except OSError as error:
         if not error.errno:
             raise

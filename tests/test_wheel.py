@@ -65,3 +65,12 @@ def test_a_part_that_lacks_is_one_line_that_names_it(module: str, command: str, 
     assert ran.returncode == 2
     assert len(ran.stderr.splitlines()) == 1, ran.stderr
     assert "pip install 'dmask[" in ran.stderr
+
+
+@pytest.mark.parametrize(("name", "module"), [("make_env", "gymnasium"), ("transitions", "torch")])
+def test_a_function_whose_part_lacks_names_it(name: str, module: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; import distractor_data; distractor_data.{name}('walker')"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    said = ran.stderr.splitlines()[-1]
+    assert said.startswith(f"distractor_data.errors.DmaskError: {module} is not installed, which is of an optional")
+    assert "pip install 'dmask[" in said

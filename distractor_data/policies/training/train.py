@@ -62,9 +62,9 @@ def train(
     `report` gets a line per evaluation, `progress` the number of steps done. Returns `out`.
     Raises `DmaskError` where the environment is unknown, the library missing or the state another run's.
     """
+    best = _best_there(out, settings.env)
     if importlib.util.find_spec("sbx") is None:
         raise DmaskError("training an expert needs sbx-rl; install it with: pip install 'dmask[experts]'")
-    best = _best_there(out, settings.env)
     state = state_dir / "state.npz"
     learner = Learner(settings, checkpoint.check(state, settings, resume))
     state_dir.mkdir(parents=True, exist_ok=True)
