@@ -28,6 +28,8 @@ class Application(typer.Typer):
             if not argument or re.fullmatch("--[a-z-]+=", argument):  # "$OUT" of a variable that was never set
                 named = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
                 raise DmaskError(f"{plain(named)} is empty; say what it is, or leave it out")
+            if not argument.isascii() and any("\udc80" <= letter <= "\udcff" for letter in argument):
+                raise DmaskError(f"{os.fsencode(argument)!r} is no UTF-8, which records are written in; rename it")
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # which know of no log
         try:

@@ -39,7 +39,12 @@ class Masked:
 
 Event = Begun | Made | Shard | Masked
 OnEvent = Callable[[Event], None]
+OnFiles = Callable[[int, int], None]  # hears how many files came through just now, and of how many
 
 
 def ignore(event: Event) -> None:
     """Nobody looks."""
+
+
+def unheard(files: int, total: int) -> None:
+    """Nobody looks at files."""

@@ -18,7 +18,7 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import layout, meta, storage
 from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError
-from distractor_data.events import Event, OnEvent, Shard
+from distractor_data.events import Event, OnEvent, OnFiles, Shard, unheard
 from distractor_data.hub.fetch import (
     card_of,
     described,
@@ -54,6 +54,7 @@ def push(
     license: str | None = None,
     dry_run: bool = False,
     only: Path | None = None,
+    on_files: OnFiles = unheard,
 ) -> Push:
     """Make the dataset repository `name` hold what the folder holds (default: `<user>/<the folder's name>`).
 
@@ -90,7 +91,7 @@ def push(
         if not repository.exists():
             license_for(found, license)  # raises before anything is made
         repository.create(private)
-        sent = repository.send(plan, message)
+        sent = repository.send(plan, message, on_files)
         if tag is not None:
             repository.tag(tag, sent.commit)
     return Push(name, repository.url, sent.sizes, sent.plan.card)

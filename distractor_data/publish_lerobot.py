@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from distractor_data import schema
 from distractor_data.dataset import layout, storage
 from distractor_data.errors import DmaskError
+from distractor_data.events import OnFiles, unheard
 from distractor_data.hub.fetch import card_of
 from distractor_data.hub.patience import hub_errors
 from distractor_data.hub.repository import Plan, Push, Repository, connect, read_content
@@ -33,6 +34,7 @@ def push(
     token: str | None = None,
     license: str | None = None,
     dry_run: bool = False,
+    on_files: OnFiles = unheard,
 ) -> list[Push]:
     """Make `<name>-<config>` hold each config's training split, and `<name>-<config>-test` its test split.
 
@@ -56,12 +58,12 @@ def push(
         return [Push(full, "", plan.sizes, plan.card) for full, plan in zip(names, plans, strict=True)]
     api, base = connect(name, directory.resolve().name, token)
     return [
-        _push(api, f"{base}{ending}", part, private, message, license)
+        _push(api, f"{base}{ending}", part, private, message, license, on_files)
         for part, ending in zip(found, endings, strict=True)
     ]
 
 
-def _push(api: HfApi, name: str, part: Part, private: bool, message: str, license: str) -> Push:
+def _push(api: HfApi, name: str, part: Part, private: bool, message: str, license: str, on_files: OnFiles) -> Push:
     repository = Repository(api, name)
 
     def plan(now: Repository, there: dict[str, RepoFile]) -> Plan:
@@ -69,7 +71,7 @@ def _push(api: HfApi, name: str, part: Part, private: bool, message: str, licens
 
     with hub_errors(name, "push to"):
         repository.create(private)
-        sent = repository.send(plan, message)
+        sent = repository.send(plan, message, on_files)
         repository.tag(VERSION, sent.commit, move=True)
     return Push(name, repository.url, sent.sizes, sent.plan.card)
 

@@ -14,6 +14,7 @@ from distractor_data import schema, untrusted
 from distractor_data.dataset import layout, meta, read, storage
 from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError
+from distractor_data.events import OnFiles, unheard
 from distractor_data.hub.bucket import Bucket, is_url
 from distractor_data.hub.fetch import (
     ORIGIN,
@@ -36,6 +37,7 @@ from distractor_data.hub.patience import hub_errors
 from distractor_data.hub.repository import Store, named, sha256
 from distractor_data.schema import CARD
 
+_TOGETHER = 16  # files that are fetched before progress is told
 _ADVICE = "choose another folder, or replace it with --overwrite"
 
 
@@ -58,6 +60,7 @@ def pull(
     revision: str | None = None,
     token: str | None = None,
     overwrite: bool = False,
+    on_files: OnFiles = unheard,
 ) -> dict[str, int]:
     """Get a dataset, or only one config or split of it, into a folder; returns `config/split` → files verified.
 
@@ -80,8 +83,12 @@ def pull(
         wanted = [_wanted(repository, there, root, overwrite) for root in roots]
         card = _card(repository, there, directory, roots, overwrite)
         _refuse_full_disk(directory, there, wanted)
+        total = sum(len(part.missing) for part in wanted)
         for part in wanted:
-            stage(repository, there, part.root, part.missing, part.sums)
+            for first in range(0, len(part.missing), _TOGETHER):
+                some = part.missing[first : first + _TOGETHER]
+                stage(repository, there, part.root, some, part.sums)
+                on_files(len(some), total)
         for part in wanted:
             unstage(part.root, part.missing, part.sums)
             storage.learn(part.root, {name: Sum(**known) for name, known in part.sums.items()})

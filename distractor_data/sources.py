@@ -36,6 +36,16 @@ def load(
     return Episodes(locate(source, env, split, revision))
 
 
+def stream(source: str | Path, env: str | None = None, split: str | None = None) -> list[Episodes]:
+    """Every config and split of a dataset on the Hub, or those of `env` and `split`, as `load` streams one."""
+    from distractor_data.hub import download
+
+    found = download.streams(repository(source), env, split)
+    for root, _ in found:
+        refuse_half_masked(root)
+    return [Episodes(root, shard_file) for root, shard_file in found]
+
+
 def locate(
     source: str | Path, env: str | None = None, split: str = "train", revision: str | None = None, frames: bool = True
 ) -> Path:

@@ -174,26 +174,35 @@ def print_edited(roots: list[Path]) -> None:
         _say(f"{root}: {len(records):,} episodes, {sum(records[schema.LENGTH].to_pylist()):,} frames")
 
 
-def print_outcomes(env: str, policy: str, outcomes: np.ndarray) -> None:
+def print_outcomes(env: str, policy: str, outcomes: np.ndarray, as_json: bool = False) -> None:
     """One line: mean ± standard deviation of the return over the episodes, and how many of them were solved."""
     (mean, solved), deviation = outcomes.mean(0), outcomes[:, 0].std()
+    if as_json:
+        told = {"env": env, "policy": policy, "episodes": len(outcomes), "return_mean": mean, "return_std": deviation}
+        print_json({**told, "solved": None if math.isnan(solved) else solved, "returns": outcomes[:, 0].tolist()})
+        return
     success = "" if math.isnan(solved) else f", {solved:.1%} solved"
     _say(f"{env} {policy}: return {mean:.2f} ± {deviation:.2f} over {len(outcomes)} episodes{success}")
 
 
-def print_environments(rows: Iterable[tuple[str, int, int, bool]]) -> None:
-    """A line for each environment: its name, the sizes of state and action, and whether there is an expert."""
-    for name, state, action, expert in rows:
-        _say(f"  {name:<40}{state:>5} → {action:<4}{'expert' if expert else ''}".rstrip())
+def print_environments(families: list[dict[str, Any]], as_json: bool) -> None:
+    """For each family a heading, and a line for each task: its name, the sizes of state and action, an expert."""
+    if as_json:
+        print_json(families)
+        return
+    for one in families:
+        count, groups = len(one.get("tasks", [])), ", ".join(one.get("groups", []))
+        _say(f"{one['family']}: {one.get('missing') or f'{count} tasks; groups {groups}'}")
+        for task in one.get("tasks", []):
+            line = f"  {task['env']:<40}{task['state']:>5} → {task['action']:<4}{'expert' if task['expert'] else ''}"
+            _say(line.rstrip())
 
 
-def print_heading(text: str) -> None:
-    """A line above others."""
-    _say(text)
-
-
-def print_verified(counts: dict[str, int]) -> None:
+def print_verified(counts: dict[str, int], as_json: bool = False) -> None:
     """One line for each config and split whose checksums were compared."""
+    if as_json:
+        print_json({"verified": counts})
+        return
     _say(*(f"{name}: {count} files as they were written" for name, count in counts.items()))
 
 
@@ -205,15 +214,29 @@ def print_repaired(restored: dict[str, list[str]]) -> None:
             console.print(f"{name}: {file} restored", markup=False)
 
 
-def print_push(pushed: Push, dry_run: bool, line: str) -> None:
+@contextmanager
+def transfer_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Lines over files on their way, in a log; on a terminal huggingface_hub has bars of its own, over bytes."""
+    if sys.stderr.isatty():
+        yield lambda files, total: None
+    else:
+        with frame_progress(name, "files") as on_files:
+            yield on_files
+
+
+def print_pushed(pushed: list[Push], dry_run: bool, line: str, as_json: bool = False) -> None:
     """What was sent, where it is and the `line` that loads it; of a dry run, the files and the card."""
-    total = f"{len(pushed.sent):,} files, {sum(pushed.sent.values()) / 1e6:,.1f} MB"
-    if dry_run:
-        _say(*(f"{size / 1e6:10.3f} MB  {path}" for path, size in pushed.sent.items()))
-        _say(total, "", *pushed.card.split("\n"))
+    if as_json:
+        print_json(pushed)
         return
-    _say(f"{total} sent" if pushed.sent else "nothing changed since the last push")
-    _say(pushed.url, line.format(pushed.name))
+    for one in pushed:
+        total = f"{len(one.sent):,} files, {sum(one.sent.values()) / 1e6:,.1f} MB"
+        if dry_run:
+            _say(*(f"{size / 1e6:10.3f} MB  {path}" for path, size in one.sent.items()))
+            _say(total, "", *one.card.split("\n"))
+        else:
+            _say(f"{total} sent" if one.sent else "nothing changed since the last push")
+            _say(one.url, line.format(one.name))
 
 
 @contextmanager
@@ -351,27 +374,6 @@ def print_findings(findings: Iterable[Finding], as_json: bool) -> list[Finding]:
     if as_json:
         print_json(found)
     return found
-
-
-def print_model(model: Any, as_json: bool) -> None:
-    """What `masklam.info` says of a model, a line for each thing."""
-    if as_json:
-        print_json(model)
-        return
-    size = "none yet" if model.bytes is None else f"{model.bytes / 1e6:,.1f} MB"
-    stages = ", ".join(f"{stage} {step:,} steps" for stage, step in model.stages.items())
-    for what, told in (
-        ("method", model.method),
-        ("environment", model.env),
-        ("trained on", model.dataset),
-        ("stages", stages),
-        ("parts", ", ".join(model.parts)),
-        ("weights", size),
-        *model.measures,
-        ("made by", model.command),
-    ):
-        if told not in (None, ""):
-            _say(plain(f"{what}: {f'{told:.3f}' if isinstance(told, float) else told}"))
 
 
 def print_text(text: str) -> None:

@@ -115,23 +115,26 @@ def push(
     token_file: TokenFile = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Publish a trained model on the Hugging Face Hub, with a card of what was measured."""
     from distractor_data import terminal
     from masklam import publish
 
-    pushed = publish.push(
-        run,
-        name,
-        private=private,
-        revision=revision,
-        tag=tag,
-        message=message,
-        token=token_of(token_file),
-        data=dataset,
-        dry_run=dry_run,
-    )
-    terminal.print_push(pushed, dry_run, 'Model.from_pretrained("{}")')
+    with terminal.transfer_progress("push") as on_files:
+        pushed = publish.push(
+            run,
+            name,
+            private=private,
+            revision=revision,
+            tag=tag,
+            message=message,
+            token=token_of(token_file),
+            data=dataset,
+            dry_run=dry_run,
+            on_files=on_files,
+        )
+    terminal.print_pushed([pushed], dry_run, 'Model.from_pretrained("{}")', json)
 
 
 @app.command(epilog="Example: masklam study scripts/studies/cpu.toml --jobs 2")
@@ -155,9 +158,13 @@ def info(
 ) -> None:
     """Say what a model is: its method, its data, how far it got, what was measured, what makes it."""
     from distractor_data import terminal
-    from masklam.info import describe
+    from masklam.info import describe, lines
 
-    terminal.print_model(describe(source), json)
+    found = describe(source)
+    if json:
+        terminal.print_json(found)
+    else:
+        terminal.print_text(lines(found))
 
 
 @app.command(epilog="Example: masklam view runs/masklam-walker-run-0 runs/lapo-walker-run-0 --rollouts")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distractor_data import untrusted
-from distractor_data.errors import DmaskError
+from distractor_data.errors import DmaskError, plain
 from distractor_data.untrusted.values import BYTES
 from masklam import card, limits, measures
 from masklam.run import Run
@@ -36,6 +36,21 @@ class Described:
 def describe(source: str) -> Described:
     """The run in a folder, or the model `org/name[@revision]`. Raises `DmaskError` where there is none."""
     return _of_folder(Path(source)) if Path(source).is_dir() else _of_hub(source)
+
+
+def lines(model: Described) -> str:
+    """What is known of a model, a line for each thing."""
+    told = (
+        ("method", model.method),
+        ("environment", model.env),
+        ("trained on", model.dataset),
+        ("stages", ", ".join(f"{stage} {step:,} steps" for stage, step in model.stages.items())),
+        ("parts", ", ".join(model.parts)),
+        ("weights", "none yet" if model.bytes is None else f"{model.bytes / 1e6:,.1f} MB"),
+        *((name, f"{value:.3f}") for name, value in model.measures),
+        ("made by", model.command),
+    )
+    return "\n".join(plain(f"{what}: {said}") for what, said in told if said)
 
 
 def _of_folder(folder: Path) -> Described:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from distractor_data import sources, untrusted
 from distractor_data.errors import DmaskError
+from distractor_data.events import OnFiles, unheard
 from distractor_data.hub import download
 from distractor_data.hub.fetch import card_of
 from distractor_data.hub.patience import hub_errors
@@ -32,6 +33,7 @@ def push(
     token: str | None = None,
     data: str | None = None,
     dry_run: bool = False,
+    on_files: OnFiles = unheard,
 ) -> Push:
     """Make the model repository `name` hold a run's model (default: `<user>/<method>-<env>`).
 
@@ -61,7 +63,7 @@ def push(
 
     with hub_errors(name, "push to"):
         repository.create(private)
-        sent = repository.send(plan, message)
+        sent = repository.send(plan, message, on_files)
         if tag is not None:
             repository.tag(tag, sent.commit)
     return Push(name, repository.url, sent.sizes, sent.plan.card)

@@ -21,7 +21,7 @@ import typer
 from hub_server import TOKEN, HubServer
 from rich.console import Console
 
-from distractor_data import cli, progress, terminal
+from distractor_data import cli, errors, progress, terminal
 from masklam import cli as masklam_cli
 
 APPS = {"dmask": cli.app, "masklam": masklam_cli.app}
@@ -80,6 +80,17 @@ def test_an_empty_argument_is_not_the_folder_one_is_in(arguments: list[str], ref
     with contextlib.chdir(tmp_path):
         assert "is empty" in refusal(*arguments)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_a_name_that_is_no_text_is_refused(path: str, monkeypatch: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records are JSON and tables of UTF-8, which can't hold it: no command begins with one."""
+    program, *words = path.split()
+    monkeypatch.setattr("sys.argv", [program, *words, os.fsdecode(b"d\xffta")])
+    with pytest.raises(SystemExit) as ended:
+        errors.run_cli(APPS[program], program)
+    assert ended.value.code == 2
+    assert re.fullmatch(rf"{program}: error: b'd\\xffta' is no UTF-8.*\n", capsys.readouterr().err)
 
 
 def test_what_a_dataset_has_no_use_for_is_refused(folder: Path, refusal: Any) -> None:
@@ -195,5 +206,29 @@ def test_transfers_leave_no_bars_in_a_log(hub: HubServer, folder: Path, tmp_path
         ["pull", "org/name", str(tmp_path / "back")],
     ):
         done = bare.run("dmask", *command, **there)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0
+        assert re.fullmatch("" if command[0] == "info" else r"((push|pull): \d+/\d+ files.*\n)+", done.stderr)
         assert done.stdout
+
+
+def test_a_program_that_pushes_and_pulls_reads_json_alone(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    there = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home")}
+    done = bare.run("dmask", "push", str(folder), "org/name", "--json", **there)
+    (sent,) = json.loads(done.stdout)
+    assert sent["name"] == "org/name"
+    assert sent["sent"]["README.md"] == len(sent["card"].encode())
+    done = bare.run("dmask", "pull", "org/name", str(tmp_path / "back"), "--split", "test", "--json", **there)
+    assert set(json.loads(done.stdout)["verified"]) == {"walker-run/test", "cheetah-run/test"}
+
+
+@pytest.mark.parametrize(
+    ("command", "one"),
+    [
+        ("envs", {"env": "walker-run", "state": 24, "action": 6, "expert": True}),
+        ("expert list", {"env": "walker-run", "level": "expert", "episodes": 20}),
+    ],
+)
+def test_lists_are_json_for_programs(command: str, one: dict[str, Any]) -> None:
+    found = json.loads(bare.run("dmask", *command.split(), "--json").stdout)
+    rows = [row for each in found for row in each.get("tasks", [each])]
+    assert any(one.items() <= row.items() for row in rows)

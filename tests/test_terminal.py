@@ -68,7 +68,7 @@ def test_values_are_shown_as_they_are(
         with terminal.frame_progress(EVIL) as on_frames:
             on_frames(1, 1)
     else:
-        terminal.print_push(Push(EVIL, EVIL, {EVIL: 1}, f"a:\n  b: {EVIL}"), what == "dry run", "{}")
+        terminal.print_pushed([Push(EVIL, EVIL, {EVIL: 1}, f"a:\n  b: {EVIL}")], what == "dry run", "{}")
     shown = "".join(capsys.readouterr())
     assert SHOWN in shown
     assert all(line.isprintable() for line in shown.split("\n"))

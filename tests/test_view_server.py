@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -110,11 +111,23 @@ def test_a_damaged_frame_is_said_and_ends_nothing(folder):
 def test_of_the_hub_only_what_is_looked_at_is_fetched(hub: HubServer, folder: Path):
     publish.push(folder, "org/data")
     hub.log.clear()
-    library = Library("org/data", "cheetah", "train")
+    library = Library("org/data")
+    assert set(library.splits) == set(Library(folder).splits)
     assert not [line for line in hub.log if "/data/chunk" in line and line.startswith("GET")]
     library.splits["cheetah-run", "train"].frames(2, 0)
     got = {line.partition("/resolve/")[2] for line in hub.log if "/data/chunk" in line and line.startswith("GET")}
     assert {path.partition("/")[2] for path in got} == {"cheetah-run/train/data/chunk-000/file-001.parquet"}
+    assert set(Library("org/data", "cheetah", "test").splits) == {("cheetah-run", "test")}
+
+
+def test_a_file_of_the_hub_holds_what_one_shard_of_each_split_has(hub: HubServer, folder: Path):
+    publish.push(folder, "org/data")
+    hub.log.clear()
+    held = Library("org/data").chosen([])
+    assert all(held.values())
+    shards = [line for line in hub.log if line.startswith("GET") and re.search(r"/data/chunk-000/file-\d+", line)]
+    assert shards
+    assert all("file-000.parquet" in line for line in shards)
 
 
 def test_a_taken_port_is_named(server, made_once):

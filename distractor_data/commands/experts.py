@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distractor_data.options import Quiet
+from distractor_data.options import Json, Quiet
 
 app = typer.Typer()
 expert = typer.Typer(no_args_is_help=True, help="Train and measure the policies that act in the datasets.")
@@ -77,17 +77,22 @@ def expert_eval(
     episodes: Annotated[int, typer.Option(help="Number of episodes.")] = 20,
     level: Annotated[str, typer.Option(help="Of an environment's policies: expert, medium or random.")] = "expert",
     env: Annotated[str | None, typer.Option(help="The environment a file must be for; its own by default.")] = None,
+    json: Json = False,
 ) -> None:
     """Print the return of a policy at action repeat 1: mean ± standard deviation over unseen episodes."""
     from distractor_data import terminal
     from distractor_data.policies import evaluate
 
-    terminal.print_outcomes(*evaluate.evaluate_argument(policy, level, env, episodes))
+    terminal.print_outcomes(*evaluate.evaluate_argument(policy, level, env, episodes), json)
 
 
 @expert.command("list", epilog="Example: dmask expert list")
-def expert_list() -> None:
+def expert_list(json: Json = False) -> None:
     """Print the policies that come with the package and what they reach, as a Markdown table."""
+    from distractor_data import terminal
     from distractor_data.policies import evaluate
 
-    typer.echo(evaluate.table())
+    if json:
+        terminal.print_json(evaluate.shipped())
+    else:
+        terminal.print_text(evaluate.table())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -199,19 +199,25 @@ def generate(
 
 
 @app.command("envs", epilog="Example: dmask envs")
-def list_environments() -> None:
+def list_environments(json: Json = False) -> None:
     """List the environments with the sizes of their states and actions, and the groups that --env takes."""
     from distractor_data import envs, policies, terminal
     from distractor_data.spec import FAMILIES, full_name
 
+    found: list[dict[str, Any]] = []
     for family in FAMILIES:
         try:
             names = envs.environments(family)
         except DmaskError as missing:
-            terminal.print_heading(f"{family}: {missing}")
+            found.append({"family": family, "missing": str(missing)})
             continue
-        terminal.print_heading(f"{family}: {len(names)} tasks; groups {', '.join(envs.groups(family))}")
-        terminal.print_environments((name, *envs.sizes(name), policies.has_expert(full_name(name))) for name in names)
+        tasks = []
+        for name in names:
+            state, action = envs.sizes(name)
+            expert = policies.has_expert(full_name(name))
+            tasks.append({"env": name, "state": state, "action": action, "expert": expert})
+        found.append({"family": family, "groups": envs.groups(family), "tasks": tasks})
+    terminal.print_environments(found, json)
 
 
 def _destination(

@@ -11,6 +11,7 @@ from distractor_data.options import (
     Directory,
     DryRun,
     EnvOption,
+    Json,
     Private,
     Quiet,
     Revision,
@@ -41,6 +42,7 @@ def push(
     token_file: TokenFile = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Publish a dataset on the Hugging Face Hub, with its card.
 
@@ -53,12 +55,12 @@ def push(
         raise DmaskError("--lerobot pushes to the main branch with LeRobot's tag; leave --revision and --tag out")
     said: dict[str, Any] = {"private": private, "message": message, "license": license, "dry_run": dry_run}
     said["token"] = token_of(token_file)
-    if lerobot:
-        for pushed in publish_lerobot.push(directory, name, **said):
-            terminal.print_push(pushed, dry_run, 'LeRobotDataset("{}")')
-    else:
-        pushed = publish.push(directory, name, revision=revision, tag=tag, **said)
-        terminal.print_push(pushed, dry_run, 'load_dataset("{}")')
+    with terminal.transfer_progress("push") as said["on_files"]:
+        if lerobot:
+            pushed, loaded = publish_lerobot.push(directory, name, **said), 'LeRobotDataset("{}")'
+        else:
+            pushed, loaded = [publish.push(directory, name, revision=revision, tag=tag, **said)], 'load_dataset("{}")'
+    terminal.print_pushed(pushed, dry_run, loaded, json)
 
 
 @app.command(epilog="Example: dmask pull org/distracting-dcs-masked data --env walker")
@@ -71,6 +73,7 @@ def pull(
     token_file: TokenFile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies only in the folder.")] = False,
     quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Get a dataset from the Hugging Face Hub, or from behind a URL, and verify it.
 
@@ -80,13 +83,15 @@ def pull(
     from distractor_data import terminal
     from distractor_data.pull import pull as run
 
-    counts = run(
-        name,
-        directory,
-        env=env,
-        split=part_of(split),
-        revision=revision,
-        token=token_of(token_file),
-        overwrite=overwrite,
-    )
-    terminal.print_verified(counts)
+    with terminal.transfer_progress("pull") as on_files:
+        counts = run(
+            name,
+            directory,
+            env=env,
+            split=part_of(split),
+            revision=revision,
+            token=token_of(token_file),
+            overwrite=overwrite,
+            on_files=on_files,
+        )
+    terminal.print_verified(counts, json)

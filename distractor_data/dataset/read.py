@@ -149,6 +149,15 @@ def pick(found: dict[str, list[str]], env: str | None, split: str, name: str) ->
     return config
 
 
+def pairs(found: dict[str, list[str]], env: str | None, split: str | None, name: str) -> list[tuple[str, str]]:
+    """Each config and split of those that are there, or those of `env` and `split`, where they are given."""
+    config = full_name(env) if env else None
+    chosen = [(c, s) for c, splits in found.items() for s in splits if config in (None, c) and split in (None, s)]
+    if not chosen:
+        pick(found, env, split or "train", name)  # says what there is instead
+    return chosen
+
+
 def configs(directory: str | Path) -> dict[str, list[str]]:
     """Config → its splits, of what a folder holds, in sorted order (`train` before `test`)."""
     found: dict[str, list[str]] = {}

@@ -31,12 +31,25 @@ def stream(name: str, env: str | None, split: str, revision: str | None = None) 
     The latter is called with the shard's number and, where it is not to stay in the Hub's cache, a folder.
     """
     repository, root = _described(name, env, split, revision)
+    return root, _shards(repository, root)
 
+
+def streams(name: str, env: str | None = None, split: str | None = None) -> list[tuple[Path, Callable[..., Path]]]:
+    """`stream` for every config and split of a dataset, or those of `env` and `split`, all at one commit."""
+    repository, folder, there = _at_commit(name, None)
+    with hub_errors(name, "load"):
+        pairs = read.pairs(layout.parts(there), env, split, repository.name)
+        _snapshot(repository, [pattern for pair in pairs for pattern in layout.patterns(*pair, frames=False)])
+    roots = [schema.root(folder, *pair) for pair in pairs]
+    return [(root, _shards(repository, root)) for root in roots]
+
+
+def _shards(repository: Repository, root: Path) -> Callable[..., Path]:
     def shard_file(shard: int, folder: Path | None = None) -> Path:
-        with hub_errors(name, "load"):
+        with hub_errors(repository.name, "load"):
             return repository.download(f"{prefix_of(root)}/{schema.data_file(shard)}", folder)
 
-    return root, shard_file
+    return shard_file
 
 
 def described(name: str, revision: str | None = None) -> Path:

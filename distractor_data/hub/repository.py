@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from distractor_data import untrusted
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError, nearest
+from distractor_data.events import OnFiles, unheard
 from distractor_data.hub.patience import hub_errors, patiently
 from distractor_data.schema import CARD
 
@@ -182,7 +183,12 @@ class Repository:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda path: self.download(path, folder, afresh), paths))
 
-    def send(self, plan: Callable[[Repository, dict[str, RepoFile]], Plan], message: str) -> Sent:
+    def send(
+        self,
+        plan: Callable[[Repository, dict[str, RepoFile]], Plan],
+        message: str,
+        on_files: OnFiles = unheard,
+    ) -> Sent:
         """Make the repository hold what `plan` wants, given the repository at its newest commit and its files.
 
         Only what differs is sent, in commits of `FILES_PER_COMMIT` files. Each names the commit it builds on: where
@@ -199,7 +205,7 @@ class Repository:
             there = now.files()
             wanted = plan(now, there)
             try:
-                commit = self._bring(str(now.revision), there, wanted, message, sizes)
+                commit = self._bring(str(now.revision), there, wanted, message, sizes, on_files)
                 break
             except HfHubHTTPError as error:
                 conflicts = conflicts + 1 if len(sizes) == done else 1
@@ -213,7 +219,13 @@ class Repository:
         return Sent(wanted, sizes, commit)
 
     def _bring(
-        self, parent: str, there: dict[str, RepoFile], wanted: Plan, message: str, sizes: dict[str, int]
+        self,
+        parent: str,
+        there: dict[str, RepoFile],
+        wanted: Plan,
+        message: str,
+        sizes: dict[str, int],
+        on_files: OnFiles,
     ) -> str:
         """Send what differs, one commit after the other, adding to `sizes`; the last commit."""
         contents, sums = wanted.files, wanted.sums
@@ -222,12 +234,14 @@ class Repository:
         batches = [changed[i : i + FILES_PER_COMMIT] for i in range(0, len(changed), FILES_PER_COMMIT)]
         if gone and not batches:
             batches = [[]]
+        total = len(sizes) + len(changed)
         for number, batch in enumerate(batches, 1):
             text = message if len(batches) == 1 else f"{message} ({number} of {len(batches)})"
             leaving = gone if number == len(batches) else []
             add = {path: contents[path] for path in batch}
             parent = patiently(lambda: self._commit(parent, add, sums, leaving, text))  # noqa: B023
             sizes |= {path: size_of(content) for path, content in add.items()}
+            on_files(len(batch), total)
         return parent
 
     def _commit(

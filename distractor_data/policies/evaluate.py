@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -114,26 +115,44 @@ def steps_by(record: dict[str, str]) -> dict[str, int]:
     return {**began, record["algorithm"]: steps - sum(began.values())}
 
 
+@dataclass(frozen=True)
+class Shipped:
+    """A policy that comes with the package, by its metadata."""
+
+    env: str
+    level: str
+    return_mean: float
+    return_std: float
+    episodes: int
+    steps: dict[str, int]  # of the training, by algorithm
+    published: str  # the return of another's expert (its steps), where there is one
+
+
+def shipped() -> list[Shipped]:
+    """The policies of the package, experts before the medium ones of the same environment."""
+    found = []
+    for env in policies.shipped():
+        for level in (level for level in ("expert", "medium") if env in policies.shipped(level)):
+            record = policies.read(policies.weights_file(level, env))[1]
+            published = ""
+            if level == "expert" and env in PUBLISHED:
+                mean, steps, algorithm = PUBLISHED[env]
+                published = f"{mean:.2f} ({steps // 1_000_000:,} M {algorithm})"
+            returns = float(record["return_mean"]), float(record["return_std"]), int(record["return_episodes"])
+            found.append(Shipped(env, level, *returns, steps_by(record), published))
+    return found
+
+
 def table() -> str:
-    """The shipped policies as a Markdown table, from their metadata; published returns beside the experts'."""
+    """The same as a Markdown table; published returns beside the experts'."""
     lines = [
         "| environment | level | return, mean ± std | episodes | steps | published expert (steps) |",
         "|---|---|---|---|---|---|",
     ]
-    for env in policies.shipped():
-        for level in ("expert", "medium"):
-            if env not in policies.shipped(level):
-                continue
-            record = policies.read(policies.weights_file(level, env))[1]
-            cells = [
-                env,
-                level,
-                f"{float(record['return_mean']):.1f} ± {float(record['return_std']):.1f}",
-                record["return_episodes"],
-                ", ".join(f"{steps / 1e6:.2f} M {algorithm}" for algorithm, steps in steps_by(record).items()),
-            ]
-            if level == "expert" and env in PUBLISHED:
-                mean, steps, algorithm = PUBLISHED[env]
-                cells.append(f"{mean:.2f} ({steps // 1_000_000:,} M {algorithm})")
-            lines.append(f"| {' | '.join(cells)} |" + " |" * (6 - len(cells)))
+    for one in shipped():
+        returns = f"{one.return_mean:.1f} ± {one.return_std:.1f}"
+        steps = ", ".join(f"{number / 1e6:.2f} M {algorithm}" for algorithm, number in one.steps.items())
+        lines.append(
+            f"| {one.env} | {one.level} | {returns} | {one.episodes} | {steps} | {one.published}".rstrip() + " |"
+        )
     return "\n".join(lines)

@@ -15,7 +15,6 @@ from distractor_data.dataset import meta, read, storage
 from distractor_data.dataset.read import Episodes
 from distractor_data.errors import DmaskError
 from distractor_data.masks import quality
-from distractor_data.spec import full_name
 from distractor_data.viewer.page import base64_text, pack
 
 CHUNK_PIXELS = 1 << 20  # of the frames that come together
@@ -33,16 +32,19 @@ _SHOWN = (
 
 
 class Library:
-    """The configs and splits of a folder, or one of a dataset on the Hub, of which what is looked at is fetched."""
+    """The configs and splits of a folder, or of a dataset on the Hub, of which the frames that are looked at are
+    fetched."""
 
     def __init__(self, source: str | Path, env: str | None = None, split: str | None = None) -> None:
         """Raises `DmaskError` where there is no such config or split, or no masks in it."""
         self.source = str(source)
         if Path(source).is_dir():
-            opened = [sources.load(source, *pair) for pair in _pairs(Path(source), env, split)]
+            pairs = read.pairs(read.configs(source), env, split, str(source))
+            opened = [sources.load(source, *pair) for pair in pairs]
         else:
-            opened = [sources.load(source, env, split or "train", streaming=True)]
-        self.splits = {(each.root.parts[-2], each.root.parts[-1]): Split(each) for each in opened}
+            opened = sources.stream(source, env, split)
+        here = Path(source).is_dir()
+        self.splits = {(each.root.parts[-2], each.root.parts[-1]): Split(each, here) for each in opened}
 
     @property
     def name(self) -> str:
@@ -81,19 +83,12 @@ class Library:
                 yield f"{config}/{split}/{number}", {"chunks": chunks, "series": part.series(number)}
 
 
-def _pairs(folder: Path, env: str | None, split: str | None) -> list[tuple[str, str]]:
-    found, config = read.configs(folder), full_name(env) if env else None
-    pairs = [(c, s) for c, splits in found.items() for s in splits if config in (None, c) and split in (None, s)]
-    if not pairs:
-        read.pick(found, env, split or "train", str(folder))  # says what there is instead
-    return pairs
-
-
 class Split:
     """The episodes of one config and split, found by their number."""
 
-    def __init__(self, episodes: Episodes) -> None:
-        self.episodes = episodes
+    def __init__(self, episodes: Episodes, here: bool = True) -> None:
+        """`here`: its frames needn't be fetched."""
+        self.episodes, self.here = episodes, here
         self.places = {record[schema.EPISODE]: place for place, record in enumerate(episodes.records)}
         self.numbers = list(self.places)
         self.images = [name for name in schema.IMAGE_COLUMNS if name in episodes.layout.columns]
@@ -136,10 +131,12 @@ class Split:
         }
 
     def spread(self, room: int) -> list[int]:
-        """Episodes evenly spread over the split whose frames take about `room` bytes; one at least."""
+        """Episodes whose frames take about `room` bytes, one at least, evenly spread over the split, or over its first
+        shard where each must be fetched."""
         first = sum(len(self.frames(self.numbers[0], k)) for k in range(self.chunks(self.numbers[0])))
-        count = min(len(self.numbers), max(1, room // first))
-        return [self.numbers[place] for place in np.linspace(0, len(self.numbers) - 1, count).round().astype(int)]
+        among = self.numbers if self.here else self.numbers[: len(self.episodes.shards[0])]
+        count = min(len(among), max(1, room // first))
+        return [among[place] for place in np.linspace(0, len(among) - 1, count).round().astype(int)]
 
     def frames(self, number: int, chunk: int) -> bytes:
         """The pictures of a chunk of an episode as they lie in the dataset, `page.pack`ed.
