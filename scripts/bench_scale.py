@@ -4,12 +4,14 @@
 
 Nodes are simulated (`ray.cluster_utils.Cluster`, a core each): past this machine's cores they share them, and the
 frames/s should hold rather than grow. For the books a stub stands in place of rendering and encoding: episodes of one
-content, encoded before. What is timed is all the rest: parts, shards, statistics, checksums.
+content, encoded before. What is timed is all the rest: parts, shards, statistics, checksums. Other work on the
+machine costs processor time, too, so a new dataset is measured in turn with the one that grows; their ratio counts.
 """
 
 from __future__ import annotations
 
 import functools
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,7 @@ from distractor_data.spec import Spec
 
 PER_SHARD = 50  # episodes, as the defaults have it
 SIZE = 16  # pixels, of the stub
+MEASURED = 100  # shards of the growing dataset, each beside one of a new dataset
 
 
 @contextmanager
@@ -80,20 +83,30 @@ def stub(steps: int) -> tuple[Any, dict[str, Any]]:
     return rows.frames_table(episode, 40), info | {"stats": rows.frame_stats(episode)}
 
 
-def books(episodes: int, steps: int) -> np.ndarray:
-    """Seconds that each shard of a growing dataset took, on the processor and in all: (shards, 2)."""
-    storage.SHARD_FRAMES = -(-PER_SHARD * steps * SIZE**2 // 64**2)
+def costs(root: Path, episodes: int, steps: int) -> Iterator[float]:
+    """Milliseconds of the processor that each frame of a shard cost, shard by shard."""
     spec = Spec(env="cheetah-run", episodes=episodes, steps=steps, image_size=SIZE, policy="random")
-    frames, record = stub(steps)
-    clocks = [(time.process_time(), time.perf_counter())]
+    meta.write_record(root, spec, fps=40)
+    work = functools.partial(_store, root, *stub(steps))
+    full = (event for event in shards.fill(root, spec, 1, work, in_turn) if isinstance(event, Shard))
+    started = time.process_time()
+    for _ in full:
+        yield (time.process_time() - started) / (PER_SHARD * steps) * 1e3
+        started = time.process_time()
+
+
+def books(episodes: int, steps: int) -> list[tuple[int, float, float]]:
+    """Of a growing dataset: the episodes that it had, what its next shard cost, and the second of a new one then."""
+    storage.SHARD_FRAMES = -(-PER_SHARD * steps * SIZE**2 // 64**2)
+    found, every = [], max(1, episodes // PER_SHARD // MEASURED)
     with tempfile.TemporaryDirectory() as out:
-        root = schema.root(Path(out), spec.env, spec.split)
-        meta.write_record(root, spec, fps=40)
-        work = functools.partial(_store, root, frames, record)
-        events = shards.fill(root, spec, 1, work, in_turn)
-        full = (event for event in events if isinstance(event, Shard))
-        clocks.extend((time.process_time(), time.perf_counter()) for _ in full)
-    return np.diff(np.array(clocks), axis=0)
+        for number, grown in enumerate(costs(schema.root(out, "grown", "train"), episodes, steps)):
+            if number % every == 0:
+                new = schema.root(out, "new", "train")
+                _, beside = costs(new, 2 * PER_SHARD, steps)
+                shutil.rmtree(new)
+                found.append((number * PER_SHARD, grown, beside))
+    return found
 
 
 def _store(root: Path, frames: Any, record: dict[str, Any], episode: int) -> int:
@@ -125,14 +138,17 @@ def main(
             shared = rate(spec, count, address)
         table.add_row(str(count), f"{shared:.0f}", f"{rate(spec, count):.0f}")
     Console().print(table)
-    spent = books(episodes, steps) / (PER_SHARD * steps) * 1e3
     table = Table(
-        "episodes before", "processor, ms a frame", "in all, ms a frame", title="the books, a stub rendering"
+        "episodes before",
+        "ms a frame",
+        "of a new dataset",
+        "ratio",
+        title="the books, processor time, a stub rendering",
     )
-    window = max(1, len(spent) // 10)
-    for start in range(0, len(spent), window):
-        processor, whole = np.median(spent[start : start + window], axis=0)
-        table.add_row(f"{start * PER_SHARD:,}", f"{processor:.4f}", f"{whole:.4f}")
+    for window in np.array_split(books(episodes, steps), 10):
+        _, grown, new = np.median(window, axis=0)
+        ratio = np.median(window[:, 1] / window[:, 2])
+        table.add_row(f"{window[0, 0]:,.0f}", f"{grown:.3f}", f"{new:.3f}", f"{ratio:.2f}")
     Console().print(table)
 
 

@@ -172,6 +172,35 @@ def test_a_signal_ends_all_and_says_how_to_go_on(tmp_path: Path, number: signal.
         pass
 
 
+HOLDING = """
+import sys, time
+from pathlib import Path
+from distractor_data.dataset import storage
+from distractor_data.engines import run_local
+with storage.lock(Path(sys.argv[1])):
+    list(run_local(time.sleep, [60], 1))
+"""
+
+
+def test_the_lock_goes_with_its_owner_though_workers_may_outlive_it(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDING, str(tmp_path)], cwd=bare.REPOSITORY) as owner:
+        listing = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(owner.pid)]
+        worker = ""
+        while owner.poll() is None and not worker:
+            listed = subprocess.run(listing, capture_output=True, text=True).stdout.splitlines()
+            worker = next((line.split()[0] for line in listed if "spawn_main" in line), "")
+        os.kill(int(worker), signal.SIGSTOP)  # it can't see that its owner is gone
+        try:
+            with pytest.raises(DmaskError, match="another run is writing"), storage.lock(tmp_path):
+                pass
+            owner.kill()
+            owner.wait()
+            with storage.lock(tmp_path):
+                assert Path("/proc", worker).exists()
+        finally:
+            os.kill(int(worker), signal.SIGKILL)
+
+
 def test_a_full_disk_is_one_line_and_what_was_written_is_whole(tmp_path: Path) -> None:
     """A real one, of 300 kB, which only the run sees; its contents are copied out before it goes."""
     there = f"mount -t tmpfs -o size=300k none {tmp_path}/disk"
