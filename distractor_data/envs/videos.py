@@ -126,7 +126,7 @@ def _resize(image: np.ndarray, size: int, rounded_up: bool) -> np.ndarray:
 
 
 def _halve(plane: np.ndarray) -> np.ndarray:
-    """The next mipmap of a channel (H, W) as Mesa makes it: means of two pixels, rounded up, along x, then along y."""
+    """The next mipmap of a channel (H, W) as Mesa makes it: means of pairs, rounded up, along x, then along y."""
     pairs = plane.view(np.uint16)
     rows = ((pairs & 255) + (pairs >> 8) + 1) >> 1
     return ((rows[::2] + rows[1::2] + 1) >> 1).astype(np.uint8)
