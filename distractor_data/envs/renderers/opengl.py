@@ -32,7 +32,7 @@ class Fidelity:
 FIDELITIES = {
     "exact": Fidelity(),
     "medium": Fidelity(shadow=512),
-    "fast": Fidelity(shadow=512, facets=(24, 8), local=True),
+    "fast": Fidelity(shadow=256, facets=(20, 8), local=True),
 }
 
 
