@@ -119,9 +119,10 @@ def compare(spec: Spec, traced: int) -> list[str]:
     cells = [spec.env, str(spec.image_size), f"{as_run:.1f}", f"{a_core:.1f}"]
     for renderer in RENDERERS:
         mine = dataclasses.replace(spec, renderer=renderer)
-        (rate, memory), long = alone(our_rate, mine), dataclasses.replace(whole, renderer=renderer)
-        drawn = np.stack([alone(our_trace, long, episode, traced) for episode in episodes])
+        long = dataclasses.replace(whole, renderer=renderer)
+        drawn = np.stack([alone(our_trace, long, episode, traced) for episode in episodes])  # compiles the caster
         found = [alone(our_mask, long, steps) for steps in instants]
+        rate, memory = alone(our_rate, mine)
         cells += [f"{rate:.0f}", f"{rate / a_core:.1f}", f"{psnr(drawn, traces):.1f}", f"{iou(found, masks):.4f}"]
         cells += [f"{memory[0]:.0f}, {memory[1]:.0f}"]
     return cells

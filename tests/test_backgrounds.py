@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from distractor_data.envs.backgrounds import VideoPath, open_backgrounds
+from distractor_data.envs.videos import UPSTREAM_SIZE, _resize
 from distractor_data.errors import DmaskError
 
 
@@ -121,3 +122,14 @@ def test_synthetic_videos_are_clutter_that_moves():
     assert frames.std() > 10  # it is not one flat colour
     assert np.abs(frames[0] - other[0]).mean() > 10
     np.testing.assert_array_equal(frames[4:6], backgrounds.frames("train", "synthetic-train-003", 4, 5, 64))
+
+
+def test_smaller_textures_are_the_graphics_cards_mipmaps():
+    """Mesa's rule, number by number: pairs along x, then along y, each mean with its half rounded up."""
+    frame = np.random.default_rng(0).integers(0, 256, (240, 427, 3), dtype=np.uint8)
+    level = _resize(frame, UPSTREAM_SIZE, True).astype(int)
+    np.testing.assert_array_equal(level, _resize(frame, UPSTREAM_SIZE, False))
+    for size in (400, 200, 100):
+        level = (level[:, ::2] + level[:, 1::2] + 1) // 2
+        level = (level[::2] + level[1::2] + 1) // 2
+        np.testing.assert_array_equal(_resize(frame, size, True), level)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from distractor_data import load, schema
-from distractor_data.dataset import meta, storage
+from distractor_data.dataset import meta, rows, storage
 from distractor_data.errors import DmaskError
 from distractor_data.pipeline import generate
 from distractor_data.rollout import rollout
@@ -144,6 +144,13 @@ def test_loading_gives_back_what_was_rolled_out(made):
             np.testing.assert_array_equal(getattr(stored, name), getattr(fresh, name), err_msg=name)
         for key, value in fresh.info.items():
             assert stored.info[key] == value, key
+
+
+def test_statistics_of_images_are_numpys_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    for shape in ((100, 32, 32, 3), (3, 8, 7, 3), (1, 1, 1, 3)):
+        images = rng.integers(0, 256, shape, dtype=np.uint8)
+        assert rows.image_stats(images) == rows.column_stats(images / 255.0)
 
 
 def test_splits_hold_other_episodes_before_other_videos(made):

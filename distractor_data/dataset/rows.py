@@ -74,7 +74,7 @@ def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
     Images are taken in [0, 1] with one value a channel, from at most 100 frames spread over the episode.
     """
     picked = spread(len(episode))
-    values: dict[str, np.ndarray] = {schema.IMAGE: episode.image[picked] / 255.0}
+    values: dict[str, np.ndarray] = {schema.IMAGE: episode.image[picked]}
     if episode.mask is not None:
         values[schema.MASK] = episode.mask[picked][..., None].astype(float)
     values |= {schema.STATE: episode.state, schema.ACTION: episode.action}
@@ -85,10 +85,11 @@ def frame_stats(episode: Episode) -> dict[str, dict[str, Any]]:
     if episode.mask_sim is not None:
         values[schema.MASK_SIM] = episode.mask_sim[picked][..., None].astype(float)
     if episode.image_clean is not None:
-        values[schema.IMAGE_CLEAN] = episode.image_clean[picked] / 255.0
+        values[schema.IMAGE_CLEAN] = episode.image_clean[picked]
     if episode.mask_clean is not None:
         values[schema.MASK_CLEAN] = episode.mask_clean[picked][..., None].astype(float)
-    return {name: column_stats(value) for name, value in values.items()}
+    images = (schema.IMAGE, schema.IMAGE_CLEAN)
+    return {name: (image_stats if name in images else column_stats)(value) for name, value in values.items()}
 
 
 def spread(length: int) -> np.ndarray:
@@ -106,3 +107,19 @@ def column_stats(value: np.ndarray) -> dict[str, Any]:
         "std": flat.std(0).tolist(),
         "count": [len(value)],
     }
+
+
+def image_stats(images: np.ndarray) -> dict[str, Any]:
+    """`column_stats` of images (N, H, W, C) uint8 in [0, 1], to the last bit: it adds up in the same order."""
+    stats: dict[str, Any] = {name: [] for name in ("min", "max", "mean", "std")}
+    levels = np.arange(256) / 255.0
+    for channel in range(images.shape[-1]):
+        values = images[..., channel].ravel()
+        mean = np.add.accumulate(levels[values])[-1] / values.size
+        deviation = levels - mean
+        variance = np.add.accumulate((deviation * deviation)[values])[-1] / values.size
+        stats["min"].append(float(levels[values.min()]))
+        stats["max"].append(float(levels[values.max()]))
+        stats["mean"].append(float(mean))
+        stats["std"].append(float(np.sqrt(variance)))
+    return stats | {"count": [len(images)]}

@@ -98,7 +98,7 @@ class _Decoded:
         return frames
 
 
-_DECODED = _Decoded(2**27)
+_DECODED = _Decoded(2**26)
 
 
 @functools.lru_cache(maxsize=4)

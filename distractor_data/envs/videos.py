@@ -115,17 +115,18 @@ def _resize(image: np.ndarray, size: int, rounded_up: bool) -> np.ndarray:
     """
     import cv2
 
-    texture = cv2.resize(image, (UPSTREAM_SIZE, UPSTREAM_SIZE), interpolation=cv2.INTER_LINEAR)
-    if rounded_up:
-        while len(texture) > size:
-            texture = _halve(texture)
-        return texture
-    return texture if size == UPSTREAM_SIZE else cv2.resize(texture, (size, size), interpolation=cv2.INTER_AREA)
+    square = UPSTREAM_SIZE, UPSTREAM_SIZE
+    if not rounded_up:
+        texture = cv2.resize(image, square, interpolation=cv2.INTER_LINEAR)
+        return texture if size == UPSTREAM_SIZE else cv2.resize(texture, (size, size), interpolation=cv2.INTER_AREA)
+    planes = [cv2.resize(plane, square, interpolation=cv2.INTER_LINEAR) for plane in cv2.split(image)]
+    while len(planes[0]) > size:
+        planes = [_halve(plane) for plane in planes]
+    return cv2.merge(planes)
 
 
-def _halve(texture: np.ndarray) -> np.ndarray:
-    """The next mipmap as Mesa makes it: means of two pixels, rounded up, along x and then along y."""
-    for pairs in ((slice(None), slice(0, None, 2)), (slice(0, None, 2),)):
-        one, other = texture[pairs], texture[tuple(slice(1, None, 2) if part.step else part for part in pairs)]
-        texture = (one | other) - ((one ^ other) >> 1)
-    return texture
+def _halve(plane: np.ndarray) -> np.ndarray:
+    """The next mipmap of a channel (H, W) as Mesa makes it: means of pairs, rounded up, along x, then along y."""
+    pairs = plane.view(np.uint16)
+    rows = ((pairs & 255) + (pairs >> 8) + 1) >> 1
+    return ((rows[::2] + rows[1::2] + 1) >> 1).astype(np.uint8)

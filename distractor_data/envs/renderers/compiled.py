@@ -37,4 +37,7 @@ if not numba.config.CACHE_DIR:  # type: ignore[attr-defined]
 # Without fastmath LLVM neither reorders nor contracts, so that +, -, *, / and sqrt round alike on every processor.
 # Functions of libm are not called: they differ between processors. Nothing is allocated inside (`_nrt`, numba's
 # runtime): counting references to the tables at every call took two thirds of the time.
-kernel = numba.njit(cache=True, error_model="numpy", fastmath=False, nogil=True, _nrt=False)  # type: ignore[call-overload]
+_OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": False, "nogil": True, "_nrt": False}
+kernel = numba.njit(**_OPTIONS)  # type: ignore[call-overload]
+# For what is called for every pixel and takes all the tables: they would be copied to the stack, pointer by pointer.
+inner_kernel = numba.njit(**_OPTIONS, forceinline=True)  # type: ignore[call-overload]

@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import cos_sin, power, tangent
-from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.compiled import inner_kernel, kernel
 from distractor_data.envs.renderers.facets import normal, position
 from distractor_data.envs.renderers.shapes import enter
 from distractor_data.envs.renderers.structs import (
@@ -60,7 +60,7 @@ def constant_lights(model: mujoco.MjModel) -> np.ndarray:
     return lights
 
 
-@kernel
+@inner_kernel
 def light_vertex(tables: Tables, shape: Record, view: int, tint: float, row: int, column: int) -> int:
     """Light a vertex of a shape, unless this frame has; returns its number. `tint` dims what the mirror shows."""
     part = tables.parts[shape.index]

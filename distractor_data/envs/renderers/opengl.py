@@ -16,7 +16,7 @@ from distractor_data.envs.renderers.agent import AgentParts
 from distractor_data.envs.renderers.lists import Floors, outlines, shorten_cylinders
 
 _MAX_GEOMS = 4000
-_SKYBOX_MEMORY = 2**27  # bytes of all the video frames that are kept as textures
+_SKYBOX_MEMORY = 2**26  # bytes of all the video frames that are kept as textures
 _TEXEL = 6 * 4 * 4 / 3  # bytes that a pixel of a skybox takes: six faces of four bytes, and their mipmaps
 
 
@@ -32,7 +32,7 @@ class Fidelity:
 FIDELITIES = {
     "exact": Fidelity(),
     "medium": Fidelity(shadow=512),
-    "fast": Fidelity(shadow=512, facets=(24, 8), local=True),
+    "fast": Fidelity(shadow=256, facets=(20, 8), local=True),
 }
 
 

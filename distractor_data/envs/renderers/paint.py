@@ -6,7 +6,7 @@ import numpy as np
 
 from distractor_data.envs.renderers.arithmetic import to_byte
 from distractor_data.envs.renderers.colours import add, mean_of_four, mix, pack, unpack
-from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.compiled import inner_kernel, kernel
 from distractor_data.envs.renderers.facets import Triangle, corners, find_line, triangle_under, weights
 from distractor_data.envs.renderers.light import in_shadow, light_vertex
 from distractor_data.envs.renderers.plane import plane_texture
@@ -52,7 +52,7 @@ def draw_opaque(tables: Tables, buffers: Buffers) -> None:
                     colour[y, x, sample] = _facet_fragment(tables, index, DIRECT, x, y, triangle)
 
 
-@kernel
+@inner_kernel
 def _seen_before(seen: np.ndarray, sample: int, index: int, triangle: Triangle) -> int:
     """The first sample of a pixel that shows the same triangle, or NOTHING; `seen` remembers the triangles."""
     row, column, second = triangle
@@ -64,7 +64,7 @@ def _seen_before(seen: np.ndarray, sample: int, index: int, triangle: Triangle) 
     return NOTHING
 
 
-@kernel
+@inner_kernel
 def _triangle(tables: Tables, index: int, view: int, x: int, y: int, sample: int, t: float) -> Triangle:
     """The triangle of a shape that a sample hits at depth t."""
     frame, shape = tables.frame, tables.shapes[index]
@@ -94,7 +94,7 @@ def _facet_fragment(tables: Tables, index: int, view: int, x: int, y: int, trian
     return _lit(tables, index, view, triangle, u, w, (1.0, 1.0, 1.0), middle_x, middle_y, t)
 
 
-@kernel
+@inner_kernel
 def _plane_fragment(tables: Tables, index: int, view: int, x: int, y: int, sample: int) -> int:
     """Colour of a plane at a pixel's centre, or at a sample where the centre misses it."""
     frame, shape = tables.frame, tables.shapes[index]
@@ -113,7 +113,7 @@ def _plane_fragment(tables: Tables, index: int, view: int, x: int, y: int, sampl
     return _lit(tables, index, view, (line, other, False), w, u, pattern, column, row, t)
 
 
-@kernel
+@inner_kernel
 def _lit(
     tables: Tables,
     index: int,
@@ -149,7 +149,7 @@ def _lit(
     return colour
 
 
-@kernel
+@inner_kernel
 def _between(
     one: Record,
     two: Record,
@@ -215,7 +215,7 @@ def draw_transparent(tables: Tables, buffers: Buffers, view: int) -> None:
                         below[y, x, sample] = mix(below[y, x, sample], colour, share)
 
 
-@kernel
+@inner_kernel
 def _cover(tables: Tables, shape: Record, buffers: Buffers, view: int, x: int, y: int) -> tuple[int, float]:
     """Which samples of a pixel show a shape, into the scratch; returns the first, or NOTHING, and its depth."""
     frame, first, nearest = tables.frame, NOTHING, 0.0

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.colours import to_floats
-from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.compiled import inner_kernel, kernel
 from distractor_data.envs.renderers.shapes import direction
 from distractor_data.envs.renderers.structs import EYE, PATTERN, Record, Tables
 from distractor_data.envs.renderers.texture import (
@@ -45,7 +45,7 @@ def read_patterns(model: mujoco.MjModel) -> tuple[Texture, np.ndarray]:
     return concatenate([texture for _, texture in textures.values()]), patterns
 
 
-@kernel
+@inner_kernel
 def plane_texture(tables: Tables, shape: Record, view: int, x: int, y: int) -> tuple[float, float, float]:
     """The texture's colour, 0 to 1, in a pixel of a plane; white for a plane without one."""
     patterns, levels = tables.patterns, tables.levels

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from distractor_data.envs.renderers.colours import BITS, bilinear, to_bytes
-from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.compiled import inner_kernel, kernel
 from distractor_data.envs.renderers.shapes import direction
 from distractor_data.envs.renderers.structs import DIRECT, NOTHING, RIGHT, UP, Buffers, Record
 from distractor_data.envs.renderers.texture import (
@@ -55,7 +55,7 @@ def _shows(hit: np.ndarray) -> bool:
     return hit[0] == NOTHING or hit[1] == NOTHING or hit[2] == NOTHING or hit[3] == NOTHING
 
 
-@kernel
+@inner_kernel
 def _look_up(frame: Record, pixels: np.ndarray, levels: np.ndarray, x: int, y: int) -> int:
     """The skybox's colour at a pixel's centre."""
     view = frame.views[DIRECT]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distractor_data.envs.renderers.compiled import kernel
+from distractor_data.envs.renderers.compiled import inner_kernel, kernel
 from distractor_data.envs.renderers.facets import triangle_under
 from distractor_data.envs.renderers.shapes import depth, direction, pixel_bounds
 from distractor_data.envs.renderers.structs import DIRECT, MIRRORED, NOTHING, PLANE, Buffers, Record, Tables
@@ -53,7 +53,7 @@ def cast(tables: Tables, buffers: Buffers) -> None:
                     depths[y, x, place], hit[y, x, place] = t, index
 
 
-@kernel
+@inner_kernel
 def _hits_facet(tables: Tables, shape: Record, view: int, x: float, y: float, t: float) -> bool:
     _, hits = triangle_under(tables.frame, shape, tables.parts[shape.index], view, x, y, t)
     return hits
