@@ -2,16 +2,15 @@
 
     python -m scripts.bench_metaworld --backgrounds DIR
 
-DIR has `train` and `val` folders of videos. Ours is all of it: physics, image, mask, encoding, Parquet, metadata, in
-one worker, with start-up. Gymnasium's is `step` and `render` alone, in one process, without start-up. Both are in
-seconds of processor time, so that what else runs matters little. The likeness is that of frames without distractors
-from the package's own camera, turned upright, for the same states.
+DIR has `train` and `val` folders of videos. Ours is all that makes a shard: physics, image, mask, encoding, Parquet,
+metadata. Gymnasium's is `step` and `render` alone. Each number is from a process of its own, pinned to one core,
+warmed up, and counted in seconds of its processor time, so that what else runs matters little. The likeness is that
+of frames without distractors from the package's own camera, turned upright, for the same states.
 """
 
 from __future__ import annotations
 
-import resource
-import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,17 +18,11 @@ import numpy as np
 import typer
 
 from distractor_data import envs
-from distractor_data.pipeline import generate
 from distractor_data.spec import Purpose, Spec
+from scripts.bench_generate import WARM, our_rate, pin, psnr
 from scripts.peer import alone, seeded_actions
 
 TASKS = "metaworld/button-press-topdown,metaworld/drawer-open,metaworld/window-open"
-
-
-def spent(who: int) -> float:
-    """Seconds of processor time so far, of this process or of its children that have ended."""
-    used = resource.getrusage(who)
-    return used.ru_utime + used.ru_stime
 
 
 def packages(spec: Spec) -> Any:
@@ -45,16 +38,13 @@ def packages(spec: Spec) -> Any:
 
 
 def gymnasiums_rate(spec: Spec) -> float:
-    """Frames a second of processor time, in this process."""
-    env = packages(spec)
-    env.reset()
-    env.render()
-    actions = seeded_actions(4, spec.steps)
-    started = spent(resource.RUSAGE_SELF)
-    for action in actions:
-        env.step(action.astype(np.float32))
-        env.render()
-    return spec.steps / (spent(resource.RUSAGE_SELF) - started)
+    """Frames a second, its start-up left out."""
+    pin()
+    gymnasiums_frames(spec, WARM)
+    started = time.process_time()
+    for _ in range(spec.episodes):
+        gymnasiums_frames(spec, spec.steps)
+    return spec.episodes * spec.steps / (time.process_time() - started)
 
 
 def gymnasiums_frames(spec: Spec, steps: int) -> np.ndarray:
@@ -65,15 +55,8 @@ def gymnasiums_frames(spec: Spec, steps: int) -> np.ndarray:
     for action in seeded_actions(4, steps):
         env.step(action.astype(np.float32))
         frames.append(env.render())
+    env.close()
     return np.stack(frames)
-
-
-def our_rate(spec: Spec) -> float:
-    """Frames a second of processor time of the whole of one worker."""
-    started = spent(resource.RUSAGE_CHILDREN)
-    with tempfile.TemporaryDirectory() as out:
-        made = generate(spec, out, workers=1).made
-    return made / (spent(resource.RUSAGE_CHILDREN) - started)
 
 
 def our_frames(spec: Spec, steps: int) -> np.ndarray:
@@ -88,13 +71,13 @@ def our_frames(spec: Spec, steps: int) -> np.ndarray:
 def likeness(spec: Spec, steps: int = 40) -> float:
     """PSNR in dB, over all pixels of the first steps of an episode."""
     theirs = alone(gymnasiums_frames, spec, steps)[:, ::-1, ::-1]  # its camera hangs upside down
-    return float(10 * np.log10(255**2 / np.mean((alone(our_frames, spec, steps).astype(float) - theirs) ** 2)))
+    return psnr(alone(our_frames, spec, steps), theirs)
 
 
 def main(
     backgrounds: Annotated[Path, typer.Option(help="Folder with `train` and `val` videos.")],
     tasks: Annotated[str, typer.Option(help="Comma-separated.")] = TASKS,
-    steps: Annotated[int, typer.Option(help="Frames an episode has.")] = 300,
+    steps: Annotated[int, typer.Option(help="Frames an episode has.")] = 500,
     image_size: Annotated[int, typer.Option(help="Edge of the images in pixels.")] = 64,
 ) -> None:
     """Print one table, a row a task as it is measured."""
@@ -104,7 +87,7 @@ def main(
         common: dict[str, Any] = {"env": env, "steps": steps, "episodes": 1, "image_size": image_size}
         spec = Spec(policy="random", backgrounds=str(backgrounds), **common)
         plain = Spec(policy="random", difficulty="clean", camera_back=0.0, **common)
-        theirs, ours, clean = alone(gymnasiums_rate, plain), our_rate(spec), our_rate(plain)
+        theirs, (ours, _), (clean, _) = (alone(gymnasiums_rate, plain), alone(our_rate, spec), alone(our_rate, plain))
         rates = f"{theirs:.1f} | {ours:.1f} | {ours / theirs:.2f} | {clean:.1f} | {clean / theirs:.2f}"
         print(f"| {env} | {rates} | {likeness(plain):.1f} |", flush=True)
 

@@ -16,10 +16,14 @@ from distractor_data.envs import gl  # says what is missing, so it comes before 
 # isort: split
 import mujoco
 
+from distractor_data.envs.renderers.lists import shorten_cylinders
 from distractor_data.envs.renderers.meshes import lighten
 from distractor_data.envs.standin import Pose
 
 SHADOW_SIZE = 512  # pixels; the models ask for 4096
+SHADOW_EXTENT = 0.7  # of what the models ask for: what is seen lies within, and gets more of the pixels
+SLICES, STACKS = 20, 8  # facets of round shapes; the models ask for 28 and 16
+GRID = 0.4  # metres between the lines of a floor at which light is computed; the models ask for 0.1
 _MAX_GEOMS = 4000
 _DEFAULT = np.array([0.5, 0.5, 0.5, 1.0])  # MuJoCo's colour of a geom; one of it shows its material's
 
@@ -44,13 +48,14 @@ class CutoutRenderer:
         """
         self._plain = lighten(model, pixel)
         self._plain.vis.global_.offwidth = self._plain.vis.global_.offheight = size
-        self._plain.vis.quality.shadowsize = SHADOW_SIZE
+        _coarsen(self._plain)
         self._cut = copy.copy(self._plain)
         self._cut.geom_rgba[surroundings, 3] = 0
         self._coloured = np.flatnonzero((model.geom_matid < 0) | (model.geom_rgba != _DEFAULT).any(1))
         self._agent = agent
         with gl.drawing():
             self._context = mujoco.MjrContext(self._plain, mujoco.mjtFontScale.mjFONTSCALE_100)
+            shorten_cylinders(self._context, SLICES)
         self._scene = mujoco.MjvScene(self._plain, _MAX_GEOMS)
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
@@ -125,6 +130,14 @@ class CutoutRenderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # another renderer's may be bound
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
+
+
+def _coarsen(model: mujoco.MjModel) -> None:
+    """Ask for less of all that costs more than it shows in a small picture."""
+    quality, planes = model.vis.quality, model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
+    quality.shadowsize, quality.numslices, quality.numstacks = SHADOW_SIZE, SLICES, STACKS
+    model.vis.map.shadowclip *= SHADOW_EXTENT
+    model.geom_size[planes, 2] = np.maximum(model.geom_size[planes, 2], GRID)
 
 
 def before(cutout: np.ndarray, video: np.ndarray) -> np.ndarray:
