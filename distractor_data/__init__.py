@@ -32,12 +32,11 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
-        from distractor_data.errors import DmaskError, lacking
-
+        errors = import_module("distractor_data.errors")  # by name: this module is under all others
         try:
             return getattr(import_module(f"distractor_data.{_HOMES[name]}"), name)
         except ModuleNotFoundError as error:
-            if what := lacking(error):
-                raise DmaskError(what) from error
+            if what := errors.lacking(error):
+                raise errors.DmaskError(what) from error
             raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
