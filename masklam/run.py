@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from distractor_data import sources, untrusted
 from distractor_data.dataset import storage
 from distractor_data.errors import DmaskError
 from distractor_data.spec import SPLITS, full_name
+from distractor_data.untrusted import images
 from distractor_data.untrusted.values import (
     flag,
     listing,
@@ -41,8 +43,10 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
+PICTURES = "reconstructions"
 DATASET = "dataset.json"
 _METRICS_BYTES = 64 << 20
+_PICTURE_BYTES = 8 << 20
 _METRIC = record({"stage": text, "step": whole()}, {"loss": real, "probe_nmse": real})
 _PLACES = ("in", "out")
 _PROBE = mapping(record({"nmse": number}, {"shuffled": optional(number)}), _PLACES)
@@ -227,10 +231,29 @@ class Run:
         return {"name": Path(source).name, "revision": None, "digest": None}
 
     def picture(self, step: int, image: Tensor) -> None:
-        """Show (H, W, 3) uint8 in TensorBoard, and write it as `reconstruction.png`."""
+        """Show (H, W, 3) uint8 in TensorBoard, write it as `reconstruction.png`, and keep it for `pictures`."""
         self.tensorboard.add_image("reconstruction", image, step, dataformats="HWC")
-        with storage.atomic_write(self.folder / "reconstruction.png") as temporary:
-            Image.fromarray(image.numpy()).save(temporary, "PNG")
+        (self.folder / PICTURES).mkdir(exist_ok=True)
+        for name in ("reconstruction.png", f"{PICTURES}/{step:07d}.png"):
+            with storage.atomic_write(self.folder / name) as temporary:
+                Image.fromarray(image.numpy()).save(temporary, "PNG")
+
+    def pictures(self, most: int) -> dict[int, bytes]:
+        """Step → what `picture` showed then, encoded; `most` of them, spread over the training.
+
+        Raises `DmaskError` where one is no picture, or of another size than the others.
+        """
+        folder = untrusted.folder(self.folder, PICTURES)
+        steps = sorted(int(path.stem) for path in folder.glob("*.png") if re.fullmatch("[0-9]{7,12}", path.stem))
+        steps = [steps[len(steps) * k // most] for k in range(most)] if len(steps) > most else steps
+        found = {}
+        for step in steps:
+            with untrusted.opened(untrusted.inside(self.folder, f"{PICTURES}/{step:07d}.png")) as file:
+                found[step] = file.read(_PICTURE_BYTES)
+        if found:
+            with untrusted.damage(folder, "remove it"):
+                images.check(list(found.values()))
+        return found
 
     @functools.cached_property
     def tensorboard(self) -> SummaryWriter:

@@ -28,6 +28,7 @@ from masklam.run import Run
 from masklam.settings import Settings
 
 MOST = 500  # frames of a held-out episode
+PROBES = 40  # of a training, whose pictures are shown
 FPS = 20  # shown of data that doesn't tell
 BATCH = 128
 
@@ -92,6 +93,27 @@ def held_out(job: Job, device: torch.device) -> Scene:
         views.append({"image": "made", "mask": mask, "label": "Reconstruction"})
     title = f"held-out episode {job.held[0]}"
     return Scene("held-out", title, _fps(job), pictures, views, _actions(job, device, t))
+
+
+def over_training(run: Run, job: Job) -> Scene | None:
+    """Some held-out frames and what the model made of them at each probe of the training, as one picture a probe.
+
+    None where the run kept no pictures: of a model that makes no pixels, or by an older version.
+    """
+    if not (found := run.pictures(PROBES)):
+        return None
+    probed = {m["step"]: m["probe_nmse"] for m in run.metrics() if m["stage"] == "lam" and "probe_nmse" in m}
+    signals = [_plot("Training step", [float(step) for step in found])]
+    if found.keys() <= probed.keys():
+        signals.append(_plot("Linear probe NMSE, held-out episodes", [probed[step] for step in found]))
+    rows = ["frame", "next frame", *(["its mask"] if job.frames.mask is not None else []), "reconstruction"]
+    views: list[dict[str, str | None]] = [{"image": "sheet", "mask": None, "label": f"Rows: {', '.join(rows)}"}]
+    title = f"reconstructions over training, step {min(found):,} to {max(found):,}"
+    return Scene("training", title, 2, {"sheet": list(found.values())}, views, signals)
+
+
+def _plot(title: str, y: list[float]) -> dict[str, Any]:
+    return {"title": title, "lines": [{"name": title, "y": _rounded(torch.tensor(y))}], "range": None}
 
 
 def _reconstructed(job: Job, device: torch.device, t: Tensor) -> Iterator[np.ndarray]:

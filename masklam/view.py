@@ -127,6 +127,8 @@ def _scenes(
     if not any(view["image"] == "made" for view in scene.views):
         missing.append(f"no reconstructions: {job.settings.method} makes no pixels")
     yield scene
+    if (training := scenes.over_training(run, job)) is not None:
+        yield training
     if not rollouts:
         missing.append("no rollouts: runs keep none; --rollouts plays an episode for each split")
         return

@@ -60,6 +60,18 @@ def pixels(page: Page, view: int = 0) -> list[int]:
     return page.locator("#views canvas").nth(view).evaluate(script)
 
 
+def wider(page: Page, address: str) -> list[str]:
+    """The screens that a page is too wide for, so that it must be moved sideways."""
+    found = []
+    for name, size in WIDTHS.items():
+        page.set_viewport_size(size)  # type: ignore[arg-type]
+        page.goto(address)
+        painted(page, 0)
+        if page.evaluate("document.documentElement.scrollWidth") > size["width"]:
+            found.append(name)
+    return found
+
+
 def faults(page: Page) -> list[Any]:
     """What axe-core finds serious or critical: in light and dark, and on a phone."""
     if not AXE.exists():

@@ -131,7 +131,7 @@ class Split:
         }
 
     def spread(self, room: int) -> list[int]:
-        """Episodes whose frames take about `room` bytes, one at least, evenly spread over the split, or over its first
+        """Episodes whose frames take about `room` bytes, one at least, spread over the split, or over its first
         shard where each must be fetched."""
         first = sum(len(self.frames(self.numbers[0], k)) for k in range(self.chunks(self.numbers[0])))
         among = self.numbers if self.here else self.numbers[: len(self.episodes.shards[0])]

@@ -15,6 +15,12 @@ function extent(values) {
   return low === high ? [low - 0.5, high + 0.5] : [low, high];
 }
 
+// A number at the end of an axis, as finely as the axis is long.
+function bound(value, span) {
+  if (Math.abs(value) >= 1e5) return value.toExponential(1);
+  return String(Number(value.toFixed(Math.min(4, Math.max(0, 1 - Math.floor(Math.log10(span)))))));
+}
+
 class Plot {
   // lines: {name, x (optional: 0, 1, …), y, colour, dashed}; `seek` is called with x where the plot is pressed, and
   // with `hover` wherever the pointer is.
@@ -29,11 +35,11 @@ class Plot {
     this.values = lines.map((line, i) => {
       const value = make("span", {});
       const named = lines.length > 1 ? [make("i", { class: this.colour(line, i) }), line.name] : [];
-      this.legend.append(make("span", {}, ...named, value));
+      this.legend.append(make("span", {}, ...named, " ", value));
       return value;
     });
     const svg = this.draw(title, seek, hover);
-    const [low, high] = this.y.map((value) => shown(logarithmic ? 10 ** value : value, 2));
+    const [low, high] = this.y.map((value) => (logarithmic ? shown(10 ** value, 2) : bound(value, this.y[1] - this.y[0])));
     const node = make(
       "div",
       { class: tall ? "plot tall" : "plot" },
@@ -107,7 +113,7 @@ class Plot {
     this.cursor.setAttribute("x1", place);
     this.cursor.setAttribute("x2", place);
     this.lines.forEach((line, i) => {
-      this.values[i].textContent = ` ${shown(line.y[this.near(line, x)] ?? null)}`;
+      this.values[i].textContent = shown(line.y[this.near(line, x)] ?? null);
     });
   }
 }
