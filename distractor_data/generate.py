@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import platform
 import tempfile
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def generate(
     """
     devices = egl.to_draw_on() if spec.renderer == "opengl" and engine in (None, engines.run_local) else ()
     versions = tuple(sorted(meta.read_record(root)["versions"].items()))
-    work = _Work(spec, root if bucket is None else bucket, versions, fps, devices)
+    work = _Work(spec, root if bucket is None else bucket, versions, fps, _code(), devices)
     return shards.fill(root, spec, workers, work, engine)
 
 
@@ -63,6 +64,7 @@ class _Work:
     place: Path | Bucket
     versions: tuple[tuple[str, str], ...]  # of the record
     fps: int
+    code: str  # that of the machine whose command it is
     devices: tuple[int, ...] = ()  # of EGL, of this machine
 
     def __call__(self, episode: int) -> int:
@@ -82,12 +84,24 @@ def _refuse_other_ground(work: _Work) -> None:
     """Raise `DmaskError` where another renderer, or other versions, would give other bytes here."""
     if (worker := engines.worker()) is not None:
         egl.take_turn(work.devices, worker)
+    if work.code != _code():
+        raise DmaskError(f"{platform.node()} has another dmask than began the run; install the same on all nodes")
     there, choices = dict(work.versions), "use nodes that have the same"
     shown = work.place if isinstance(work.place, Path) else work.place.name
     meta.refuse_other_versions(shown, there, work.spec, choices)
     drawn, now = there.get("renderer", ""), envs.renderer(work.spec.renderer)
     if drawn and now not in drawn.split("; "):
         raise DmaskError(f"{shown} is drawn by {drawn}; on {platform.node()} it would be {now}; {choices}")
+
+
+@functools.cache
+def _code() -> str:
+    """SHA-256 over the modules of this package, which tells versions apart that have one number."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def make_episode(spec: Spec, root: Path, fps: int, episode: int) -> int:

@@ -33,7 +33,7 @@ from distractor_data.spec import Spec
 
 PER_SHARD = 50  # episodes, as the defaults have it
 SIZE = 16  # pixels, of the stub
-MEASURED = 100  # shards of the growing dataset, each beside one of a new dataset
+MEASURED = 50  # shards of the growing dataset, each beside one of a new dataset
 
 
 @contextmanager

@@ -6,10 +6,10 @@
     pip wheel --no-deps -w kit $(python scripts/gpu.py wheels)    # with a network, what to bring along
 
 For a bare machine with Python 3.12, torch (with numpy, pillow and what torch itself asks for) and no network. Bring
-this repository, which is run from its folder, and wheels: MASKS MB for the masks, OPENGL MB for OpenGL, CASTER MB for the
-caster, TRAINING MB for training, and as much for all: six of them (opencv, llvmlite, dm_control, pyarrow, av, scipy)
-have 304 MB. Parts whose wheels are not there are left out, and what they lack is in the table. EGL must be there
-(libEGL.so.1 and the driver's), as `dmask doctor` tells.
+this repository, which is run from its folder, and wheels: 61 MB for the masks, 229 for OpenGL, 293 for the caster,
+368 for training, 369 for all, of which opencv, llvmlite, dm_control, pyarrow, av and scipy are 304. Parts whose wheels
+are not there are left out, and what they lack is in the table. EGL must be there (libEGL.so.1 and the driver's), as
+`dmask doctor` tells.
 
 Each part is a process of its own with a time limit; what it says is written to `--out` as it comes, and a part that
 fails or runs out of time leaves the others alone.
@@ -48,12 +48,12 @@ class Kind(StrEnum):
     training = "training"
 
 
-SIMULATOR = ("dm_control", "mujoco", "distracting_control", "cv2", "pyarrow")
+_MODULES = ("dm_control", "mujoco", "distracting_control", "cv2", "pyarrow")
 NEEDS = {  # modules, by which a part that can't run is told before it is begun
-    Kind.opengl: (*SIMULATOR, "OpenGL"),
-    Kind.caster: (*SIMULATOR, "numba"),
+    Kind.opengl: (*_MODULES, "OpenGL"),
+    Kind.caster: (*_MODULES, "numba"),
     Kind.masks: ("sam2", "hydra", "pyarrow"),
-    Kind.training: (*SIMULATOR, "numba", "pandas", "av", "datasets", "accelerate", "safetensors"),
+    Kind.training: (*_MODULES, "numba", "pandas", "av", "datasets", "accelerate", "safetensors"),
 }
 
 
@@ -69,9 +69,10 @@ _SIMULATOR = (
 WHEELS = {
     Kind.opengl: f"{_SHELL} {_SIMULATOR} PyOpenGL",
     Kind.caster: f"{_SHELL} {_SIMULATOR} PyOpenGL numba llvmlite PyYAML",
-    Kind.masks: f"{_SHELL} sam2 hydra-core omegaconf antlr4-python3-runtime iopath portalocker packaging PyYAML tqdm pyarrow",
-    Kind.training: f"{_SHELL} {_SIMULATOR} PyOpenGL numba llvmlite PyYAML pandas python-dateutil av datasets multiprocess dill "
-    "xxhash huggingface_hub httpx2 httpcore2 anyio h11 idna truststore packaging tqdm safetensors accelerate psutil "
+    Kind.masks: f"{_SHELL} sam2 hydra-core omegaconf antlr4-python3-runtime iopath portalocker packaging PyYAML tqdm "
+    "pyarrow",
+    Kind.training: f"{_SHELL} {_SIMULATOR} PyOpenGL numba llvmlite PyYAML pandas python-dateutil av datasets dill "
+    "multiprocess xxhash huggingface_hub httpx2 httpcore2 anyio h11 idna truststore packaging tqdm safetensors accelerate psutil "
     "tensorboard protobuf matplotlib contourpy kiwisolver fonttools cycler pyparsing",
 }
 

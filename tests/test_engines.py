@@ -309,7 +309,9 @@ def test_a_node_that_would_draw_other_pixels_is_refused(tmp_path: Path) -> None:
     generate(SPEC, tmp_path, workers=1)
     versions = meta.read_record(tmp_path / ROOT)["versions"] | {"renderer": "another card"}
     with pytest.raises(DmaskError, match=r"drawn by another card; on .* it would be .*use nodes"):
-        generation._Work(SPEC, tmp_path / ROOT, tuple(versions.items()), 100)(0)
+        generation._Work(SPEC, tmp_path / ROOT, tuple(versions.items()), 100, generation._code())(0)
+    with pytest.raises(DmaskError, match="has another dmask than began the run; install the same"):
+        generation._Work(SPEC, tmp_path / ROOT, tuple(versions.items()), 100, "0" * 64)(0)
 
 
 def test_without_ray_its_installation_is_named(refusal: Any, tmp_path: Path, monkeypatch: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import math
 import os
@@ -204,6 +205,7 @@ def _write_list(path: Path, known: Sums) -> None:
         temporary.write_text(sums.render(known))
 
 
+@functools.lru_cache(1 << 16)
 def is_ours(name: str) -> bool:
     """Whether a file of ours may lie at a path, relative to a split's root."""
     shown = name in schema.DESCRIPTIONS or untrusted.shard_of(name) is not None
