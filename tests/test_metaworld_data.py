@@ -84,6 +84,18 @@ def test_a_damaged_shard_is_made_anew(made, tmp_path):
     assert digests(root) == before
 
 
+def test_what_was_exported_to_laom_comes_back_at_its_frame_rate(tmp_path):
+    pytest.importorskip("h5py")
+    from distractor_data.exports import export
+    from distractor_data.imports import describe
+
+    generate(dataclasses.replace(SPEC, episodes=1, steps=5), tmp_path / "data", workers=1)
+    export(tmp_path / "data", "laom", tmp_path)
+    (file,) = tmp_path.glob("*.hdf5")
+    spec, rate = describe(file)
+    assert (spec.env, rate) == (SPEC.env, meta.read_record(tmp_path / "data" / SPEC.env / "train")["fps"])
+
+
 def test_another_camera_is_another_dataset(made):
     with pytest.raises(DmaskError, match=r"another spec: camera \(.*corner2.*there.*topview.*now\)"):
         generate(dataclasses.replace(SPEC, camera="topview"), made)

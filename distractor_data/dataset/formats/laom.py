@@ -25,8 +25,9 @@ from distractor_data.untrusted.tables import ROWS
 NAME = "laom"
 ADVICE = "give a whole file in the format of LAOM's authors"
 EPISODE_BYTES = 4 << 30  # of an episode's images, which are held in memory
-# Control steps a second of the suite's tasks (`_CONTROL_TIMESTEP` in dm_control), which the files don't tell.
-FPS = {"cheetah": 100, "hopper": 50, "humanoid": 40, "walker": 40}
+# Control steps a second of the suite's domains (`_CONTROL_TIMESTEP` in dm_control) and of Meta-World, which the files
+# don't tell.
+FPS = {"cheetah": 100, "hopper": 50, "humanoid": 40, "walker": 40, "metaworld": 80}
 _VIDEOS = {"train": "train", "training": "train", "val": "test", "validation": "test", "test": "test"}
 _DIFFICULTY = {"clean": "vanilla", "scale-easy-video-hard": "scale_easy_video_hard"}  # ours → theirs
 _ARRAYS = {"obs": (np.uint8, 4), "states": (np.float32, 2), "actions": (np.float32, 2)}

@@ -13,12 +13,12 @@ FEW = 1000  # triangles: a mesh of fewer stays as it is
 # of that, four times as many. Those of Meta-World's robot were found mesh by mesh, where more triangles gain little.
 _LEVELS = {
     "base": (0.1, 450),
-    "eGripperBase": (0.5, 190),
+    "eGripperBase": (0.35, 380),
     "head": (0.25, 350),
     "l0": (0.02, 1330),
     "l1": (0.5, 350),
     "l2": (0.2, 380),
-    "l3": (0.35, 320),
+    "l3": (0.25, 560),
     "l4": (0.05, 1660),
     "l5": (0.05, 500),
     "l6": (0.35, 160),
