@@ -7,9 +7,9 @@
 
 For a bare machine with Python 3.12, torch (with numpy, pillow and what torch itself asks for) and no network. Bring
 this repository, which is run from its folder, and wheels: 61 MB for the masks, 229 for OpenGL, 293 for the caster,
-368 for training, 369 for all, of which opencv, llvmlite, dm_control, pyarrow, av and scipy are 304. Parts whose wheels
-are not there are left out, and what they lack is in the table. EGL must be there (libEGL.so.1 and the driver's), as
-`dmask doctor` tells.
+368 for training, 369 for all, of which opencv, llvmlite, dm_control, pyarrow, av and scipy are 304. Parts whose
+wheels are not there are left out, and what they lack is in the table. EGL must be there (libEGL.so.1 and the driver's),
+as `dmask doctor` tells.
 
 Each part is a process of its own with a time limit; what it says is written to `--out` as it comes, and a part that
 fails or runs out of time leaves the others alone.
@@ -72,8 +72,8 @@ WHEELS = {
     Kind.masks: f"{_SHELL} sam2 hydra-core omegaconf antlr4-python3-runtime iopath portalocker packaging PyYAML tqdm "
     "pyarrow",
     Kind.training: f"{_SHELL} {_SIMULATOR} PyOpenGL numba llvmlite PyYAML pandas python-dateutil av datasets dill "
-    "multiprocess xxhash huggingface_hub httpx2 httpcore2 anyio h11 idna truststore packaging tqdm safetensors accelerate psutil "
-    "tensorboard protobuf matplotlib contourpy kiwisolver fonttools cycler pyparsing",
+    "multiprocess xxhash huggingface_hub httpx2 httpcore2 anyio h11 idna truststore packaging tqdm safetensors "
+    "accelerate psutil tensorboard protobuf matplotlib contourpy kiwisolver fonttools cycler pyparsing",
 }
 
 

@@ -142,8 +142,8 @@ def _connected(address: str | None) -> Iterator[Any]:
             ray.init(address=address or "local", **quiet)
         except (OSError, ValueError, RuntimeError) as error:
             raise DmaskError(
-                f"no Ray cluster at {address} ({_line(error)}); begin one with `ray start --head`, or, where it asks for "
-                "a token, set RAY_AUTH_MODE=token"
+                f"no Ray cluster at {address} ({_line(error)}); begin one with `ray start --head`, or set "
+                "RAY_AUTH_MODE=token where it asks for one"
             ) from error
     try:
         yield ray
