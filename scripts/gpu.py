@@ -8,7 +8,7 @@
 For a bare machine with Python 3.12, torch (with numpy, pillow and what torch itself asks for) and no network. Bring
 this repository, which is run from its folder, and wheels: 61 MB for the masks, 229 for OpenGL, 293 for the caster,
 368 for training, 369 for all, of which opencv, llvmlite, dm_control, pyarrow, av and scipy are 304. Parts whose
-wheels are not there are left out, and what they lack is in the table. EGL must be there (libEGL.so.1 and the driver's),
+wheels are not there are left out, and what they lack is in the table. EGL must be there (libEGL.so.1, the driver's),
 as `dmask doctor` tells.
 
 Each part is a process of its own with a time limit; what it says is written to `--out` as it comes, and a part that

@@ -60,6 +60,12 @@ TABLE: dict[str, Mini | Left] = {
     "dmask view data/distracting-dcs-masked --serve": Left("serves until Ctrl-C; tests/test_view.py looks at it"),
     "dmask preview data/distracting-dcs-masked --env walker --out walker.mp4": Mini(),
     "dmask generate --env walker --episodes 1000 --engine ray --out data/ray": Mini(f"--episodes 2 {SMALL}"),
+    "dmask generate --env walker --episodes 1000 --engine ray --out s3://bucket/data": Mini(
+        f"--episodes 2 {SMALL}", {"s3://bucket/data": "file://bucket/data"}
+    ),
+    "dmask pull s3://bucket/data data/whole": Mini(
+        instead={"s3://bucket/data": "file://bucket/data", "data/whole": "data/pulled"}
+    ),
     "dmask generate --env walker --episodes 1000 --shard 0/2 --out data/part-0": Mini(f"--episodes 8 {SMALL}"),
     "dmask generate --env walker --episodes 1000 --shard 1/2 --out data/part-1": Mini(f"--episodes 8 {SMALL}"),
     "dmask merge data/part-0 data/part-1 --out data/whole": Mini(),
