@@ -274,3 +274,21 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(DmaskError, match="another run"):
             generate(SPEC, tmp_path, workers=1)
+
+
+def test_several_workers_share_what_is_streamed_and_shuffled(tmp_path, monkeypatch):
+    """As a DataLoader's workers do: each has files of its own, and together they have every row once."""
+    from datasets import load_dataset
+
+    monkeypatch.setattr(storage, "episodes_per_shard", lambda spec: 1)
+    generate(SPEC, tmp_path, workers=1)
+    rows = load_dataset(str(tmp_path), SPEC.env, split="train", streaming=True).shuffle(seed=0, buffer_size=10)
+    parts = [[row["index"] for row in rows.shard(num_shards=3, index=k)] for k in range(3)]
+    assert all(parts)
+    assert sorted(index for part in parts for index in part) == list(range(SPEC.episodes * SPEC.steps))
+
+
+@pytest.mark.parametrize("size", [64, 128, 720])
+def test_a_thousand_episodes_are_files_for_many_workers(size):
+    spec = Spec(env="cheetah-run", episodes=1000, steps=1000, image_size=size)
+    assert 20 <= len(storage.wanted_shards(spec)) <= spec.episodes
