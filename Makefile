@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SAM2_BUILD_CUDA := 0
+comma := ,
 
 .PHONY: demo test test-newest test-slow check format setup gl browser lock clean
 
@@ -12,21 +13,23 @@ test: setup gl
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 # The newest of all that pyproject.toml allows, on the newest Python that is found, in an environment of its own: what
-# differs there are pictures and bytes. Meta-World pins MuJoCo, and is left out. TORCH=torch==2.13.0 chooses one.
+# differs there are pictures and bytes. Meta-World pins MuJoCo, and is left out. TORCH=torch==2.13.0 chooses one, and
+# TORCH= leaves PyTorch out, and the tests that need it.
 TORCH ?= torch
-NEWEST := build/newest
-TESTS := versions envs opengl generate clean caster first_layout policies imports exports gymnasium transitions \
-  masklam_data masklam_objectives masklam_train masklam_evaluate
+NEWEST_PYTHON ?= $(firstword $(shell for found in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python; do \
+  $$found -c '' 2>/dev/null && echo $$found; done) $(PYTHON))
+NEWEST := build/newest$(if $(TORCH),,-without-torch)
+TESTS := versions envs generate clean caster policies imports exports gymnasium \
+  $(if $(TORCH),opengl first_layout transitions masklam_data masklam_objectives masklam_train masklam_evaluate)
 
 test-newest: $(NEWEST)/installed
 	$(NEWEST)/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile $(TESTS:%=tests/test_%.py)
 
 $(NEWEST)/installed: pyproject.toml
-	rm -rf $(NEWEST)
-	python=$$(for found in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python $(PYTHON); do \
-	  $$found -c '' 2>/dev/null && echo $$found && break; done) && $$python -m venv $(NEWEST)
+	rm -rf $(NEWEST) && $(NEWEST_PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install -q $(TORCH) setuptools wheel
-	$(NEWEST)/bin/python -m pip install -q --no-build-isolation -e '.[train,gym,formats]' pytest pytest-xdist hypothesis
+	$(NEWEST)/bin/python -m pip install -q --no-build-isolation -e '.[$(if $(TORCH),train$(comma))gym,formats]' \
+	  pytest pytest-xdist hypothesis
 	$(NEWEST)/bin/python -m pip freeze > $@
 
 test-slow: setup gl
