@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -21,7 +21,7 @@ from distractor_data.spec import Spec
 from scripts.bench_generate import ENVS, iou, psnr
 from scripts.peer import alone, dm_control_frame, seeded_actions, upstream_trace
 
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "exact": {"fidelity": "exact"},
     "fast": {"fidelity": "fast"},
     "caster": {"renderer": "caster"},
