@@ -39,7 +39,7 @@ class Plot {
       return value;
     });
     const svg = this.draw(title, seek, hover);
-    const [low, high] = this.y.map((value) => (logarithmic ? shown(10 ** value, 2) : bound(value, this.y[1] - this.y[0])));
+    const [low, high] = this.y.map((value) => (logarithmic ? String(Number((10 ** value).toPrecision(3))) : bound(value, this.y[1] - this.y[0])));
     const node = make(
       "div",
       { class: tall ? "plot tall" : "plot" },
