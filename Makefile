@@ -29,7 +29,7 @@ $(NEWEST)/installed: pyproject.toml
 	rm -rf $(NEWEST) && $(NEWEST_PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install -q $(TORCH) setuptools wheel
 	$(NEWEST)/bin/python -m pip install -q --no-build-isolation -e '.[$(if $(TORCH),train$(comma))gym,formats]' \
-	  pytest pytest-xdist hypothesis
+	  matplotlib pytest pytest-xdist hypothesis
 	$(NEWEST)/bin/python -m pip freeze > $@
 
 test-slow: setup gl
