@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,8 @@ def listing(owner: str | None = None) -> list[Listed]:
     from distractor_data.hub.patience import hub_errors
     from distractor_data.hub.repository import api_of
 
+    if owner is not None and not re.fullmatch(r"[\w-]+", owner):
+        raise DmaskError(f"{owner!r} can't be the name of a user or an organisation; give one such as org")
     api = api_of()
     if owner is None and not get_token():
         raise DmaskError(

@@ -180,3 +180,9 @@ def test_damaged_bits_are_one_line_or_other_numbers(file, seed):
 def test_without_h5py_the_line_names_the_extra(file, tmp_path, refusal, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     assert "pip install 'dmask[formats]'" in refusal("import", str(file), str(tmp_path / "data"))
+
+
+def test_a_file_that_is_not_there_is_asked_for(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    said = refusal("import", str(tmp_path / "none.hdf5"), str(tmp_path / "out"))
+    assert "none.hdf5 is missing; give one that is there" in said
+    assert not (tmp_path / "out").exists()

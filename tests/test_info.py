@@ -59,6 +59,12 @@ def test_the_datasets_of_an_owner_are_those_of_dmask(hub: HubServer, folder: Pat
     assert info.listing("nobody") == []
 
 
+@pytest.mark.parametrize("owner", ["org/name", "a b", "../x", ""])
+def test_what_names_nobody_is_said_before_the_hub_is_asked(owner: str) -> None:
+    with pytest.raises(DmaskError, match="can't be the name"):
+        info.listing(owner)
+
+
 def test_without_a_login_an_owner_is_asked_for(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(DmaskError, match="dmask list ORG"):

@@ -83,12 +83,16 @@ def plain(root: Path) -> None:
             raise DmaskError(f"{entry.path} is {what}, which would be written through; move it out of {root}")
 
 
-def opened(path: Path) -> io.BufferedReader:
+_AGAIN = "pull it from the Hub or generate it again"
+GIVEN = "give one that is there"  # advice for a file that the user named
+
+
+def opened(path: Path, advice: str = _AGAIN) -> io.BufferedReader:
     """A regular file, open for reading. A pipe or a device is refused, not waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise DmaskError(f"{path} is missing; pull it from the Hub or generate it again") from error
+        raise DmaskError(f"{path} is missing; {advice}") from error
     except OSError as error:
         raise DmaskError(f"{path} can't be read ({error.strerror})") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -98,7 +102,7 @@ def opened(path: Path) -> io.BufferedReader:
 
 
 @contextmanager
-def damage(path: Path, advice: str = "pull it from the Hub or generate it again") -> Iterator[None]:
+def damage(path: Path, advice: str = _AGAIN) -> Iterator[None]:
     """What libraries raise over the content of a file becomes one line."""
     try:
         yield

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distractor_data.errors import DmaskError
-from distractor_data.untrusted.files import damage, opened
+from distractor_data.untrusted.files import GIVEN, damage, opened
 from distractor_data.untrusted.values import TEXT
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def library() -> Any:
 def hdf5(path: Path, advice: str) -> Iterator[h5py.File]:
     """A file, open for reading. What goes wrong inside is told as the file's damage, with `advice`."""
     h5py = library()
-    opened(path).close()
+    opened(path, GIVEN).close()
     with damage(path, advice), h5py.File(path.absolute(), "r", locking=False) as file:
         yield file
 

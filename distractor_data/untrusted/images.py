@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from distractor_data.untrusted.files import damage, opened
+from distractor_data.untrusted.files import GIVEN, damage, opened
 from distractor_data.untrusted.records import EDGE
 
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
@@ -123,7 +123,7 @@ def turned(path: Path) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """A Pillow image of a file, of which nothing but the header was read."""
-    with opened(path) as file, damage(path, "give a PNG, WebP, JPEG or BMP"), _image(file) as image:
+    with opened(path, GIVEN) as file, damage(path, "give a PNG, WebP, JPEG or BMP"), _image(file) as image:
         yield image
 
 
