@@ -27,7 +27,7 @@ from distractor_data.errors import run_cli
         (("pull", "/tmp", "back"), "is a folder here and can't name a repository"),
         (("pull", "org/na me", "back"), "can't name a repository"),
         (("pull", "org/../x", "back"), "can't name a repository"),
-        (("pull", "", "back"), "can't name a repository"),
+        (("pull", "", "back"), "is empty"),
         (("pull", "org/\x1b[2Jname\nx", "back"), "can't name a repository"),
         (("pull", "org/nmae", "back"), "did you mean 'org/name'"),
         (("pull", "org/name@v9", "back"), "no such revision"),

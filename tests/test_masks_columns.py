@@ -331,7 +331,7 @@ def test_what_is_no_such_dataset_is_one_line(tmp_path, checkpoint, refusal, kind
         (["--image-column", "image", "--out", "source"], "lie in one another"),
         (["--image-column", "image", "--out", "source/masked"], "lie in one another"),
         (["--image-column", "image", "--out", "thesis"], "would be lost"),
-        (["--image-column", "image", "--out", ""], "choose another"),
+        (["--image-column", "image", "--out", ""], "--out is empty"),
     ],
 )
 def test_what_was_asked_for_is_checked_first(tmp_path, checkpoint, refusal, monkeypatch, options, words):

@@ -231,7 +231,10 @@ def damaged(root: Path) -> dict[Path, str]:
                     found[file] = "is missing"
             elif sums.of(file) not in values:
                 found[file] = "has changed since it was written (SHA-256 differs)"
-        if root / storage.RELEASED not in found:
+        released = root / storage.RELEASED
+        if released in found:  # named first: frames that are missing may be on the Hub
+            found = {released: found[released]} | found
+        else:
             for number in storage.released(root):
                 found.pop(root / schema.data_file(number), None)
         if not found or (listed, known) == _known(root):  # else a run wrote meanwhile
