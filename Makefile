@@ -14,14 +14,14 @@ test: setup gl
 
 # The newest of all that pyproject.toml allows, on the newest Python that is found, in an environment of its own: what
 # differs there are pictures and bytes. Meta-World pins MuJoCo, and is left out; so is the caster, whose floor is that of
-# MuJoCo 3.3.0, where MuJoCo 3.17 puts its squares elsewhere. TORCH=torch==2.13.0 chooses one, and
-# TORCH= leaves PyTorch out, and the tests that need it.
+# MuJoCo 3.3.0, where MuJoCo 3.17 puts its squares elsewhere. TORCH=torch==2.13.0 chooses one, and TORCH= leaves PyTorch
+# out, and the tests that need it.
 TORCH ?= torch
 NEWEST_PYTHON ?= $(firstword $(shell for found in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python; do \
   $$found -c '' 2>/dev/null && echo $$found; done) $(PYTHON))
 NEWEST := build/newest$(if $(TORCH),,-without-torch)
 TESTS := versions envs generate clean policies imports exports gymnasium \
-  $(if $(TORCH),opengl first_layout transitions masklam_data masklam_objectives masklam_train masklam_evaluate)
+  $(if $(TORCH),first_layout transitions masklam_data masklam_objectives masklam_train masklam_evaluate)
 
 test-newest: $(NEWEST)/installed
 	$(NEWEST)/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile $(TESTS:%=tests/test_%.py)
