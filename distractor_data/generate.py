@@ -68,6 +68,8 @@ class _Work:
     devices: tuple[int, ...] = ()  # of EGL, of this machine
 
     def __call__(self, episode: int) -> int:
+        if (worker := engines.worker()) is not None:  # before anything is drawn here
+            egl.take_turn(self.devices, worker)
         _refuse_other_ground(self)
         if isinstance(self.place, Path):
             return make_episode(self.spec, self.place, self.fps, episode)
@@ -82,8 +84,6 @@ class _Work:
 @functools.cache
 def _refuse_other_ground(work: _Work) -> None:
     """Raise `DmaskError` where another renderer, or other versions, would give other bytes here."""
-    if (worker := engines.worker()) is not None:
-        egl.take_turn(work.devices, worker)
     if work.code != _code():
         raise DmaskError(f"{platform.node()} has another dmask than began the run; install the same on all nodes")
     there, choices = dict(work.versions), "use nodes that have the same"

@@ -142,7 +142,9 @@ def print_summary(summary: Summary, spec: Spec | Import, out: str | Path) -> Non
         ("made now", f"{summary.made:,} frames in {summary.seconds:.1f} s, {rate}"),
     ):
         _add_row(table, name, value)
-    url = "://" in str(out)
+    from distractor_data.hub.bucket import is_url
+
+    url = is_url(str(out))
     _say(f"{spec.env} {spec.split} → {out if url else summary.root}")
     _stdout().print(table)
     _say(f"dmask pull {out} DIR" if url else f'load_dataset("{out}", "{spec.env}", split="{spec.split}")')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import json
 import re
 from pathlib import Path
@@ -234,9 +235,11 @@ class Run:
         """Show (H, W, 3) uint8 in TensorBoard, write it as `reconstruction.png`, and keep it for `pictures`."""
         self.tensorboard.add_image("reconstruction", image, step, dataformats="HWC")
         (self.folder / PICTURES).mkdir(exist_ok=True)
+        encoded = io.BytesIO()
+        Image.fromarray(image.numpy()).save(encoded, "PNG")
         for name in ("reconstruction.png", f"{PICTURES}/{step:07d}.png"):
             with storage.atomic_write(self.folder / name) as temporary:
-                Image.fromarray(image.numpy()).save(temporary, "PNG")
+                temporary.write_bytes(encoded.getvalue())
 
     def pictures(self, most: int) -> dict[int, bytes]:
         """Step → what `picture` showed then, encoded; `most` of them, spread over the training.

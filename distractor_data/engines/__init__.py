@@ -12,9 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 from distractor_data.engines.local import cores, run_local, worker
 
-__all__ = ["NAMES", "Actors", "Engine", "actors", "cores", "engine", "run_local", "worker"]
+__all__ = ["Actors", "Engine", "actors", "cores", "engine", "run_local", "worker"]
 
-NAMES = ("local", "ray")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

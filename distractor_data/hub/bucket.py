@@ -22,9 +22,8 @@ from distractor_data import untrusted
 from distractor_data.dataset import cache, sums
 from distractor_data.dataset.sums import Sum
 from distractor_data.errors import DmaskError, plain
+from distractor_data.hub.patience import AGAIN
 from distractor_data.hub.repository import Content
-
-AGAIN = "; what was sent or fetched is kept, run the same command again"
 
 
 @dataclass(frozen=True)

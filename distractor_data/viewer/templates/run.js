@@ -64,14 +64,23 @@ function showCurves() {
   }
 }
 
+// Columns of the measures' table and of the study's.
+const MEASURE = { key: "measure", title: "Measure", help: "What was measured", text: true };
+const SPLIT = { key: "split", title: "Split", help: "Of the dataset, or of the videos behind the rollouts", text: true };
+const SHUFFLED = {
+  key: "control",
+  title: "Shuffled",
+  help: "The same probe on latents of an observation and a random other one",
+};
+
 function showMeasures() {
   find("#measured").hidden = !data.measures.length;
   const columns = [
     { key: "run", title: "Run", help: "Its folder", text: true },
-    { key: "measure", title: "Measure", help: "What was measured", text: true },
-    { key: "split", title: "Split", help: "Of the dataset, or of the videos behind the rollouts", text: true },
+    MEASURE,
+    SPLIT,
     { key: "value", title: "Value", help: "NMSE: 0 is perfect, 1 no better than the mean" },
-    { key: "control", title: "Shuffled", help: "The same probe on latents of an observation and a random other one" },
+    SHUFFLED,
   ];
   new SortedTable(find("#measures"), columns, data.measures, { sort: "measure" });
 }
@@ -82,14 +91,14 @@ const STUDY = [
   { key: "env", title: "Environment", help: "Config of the dataset", text: true },
   { key: "difficulty", title: "Difficulty", help: "Of the distractors", text: true },
   { key: "label", title: "Method", help: "Method and what it was varied in", text: true },
-  { key: "measure", title: "Measure", help: "What was measured", text: true },
-  { key: "split", title: "Split", help: "Of the dataset, or of the videos behind the rollouts", text: true },
+  MEASURE,
+  SPLIT,
   { key: "budget", title: "Labels", help: "Labelled trajectories" },
   { key: "seeds", title: "Seeds", help: "Runs that differ in their seed alone" },
   { key: "value", title: "Mean", help: "Interquartile mean over the seeds" },
   { key: "low", title: "Low", help: "95 % bootstrap interval over the seeds" },
   { key: "high", title: "High", help: "95 % bootstrap interval over the seeds" },
-  { key: "control", title: "Shuffled", help: "The same probe on latents of an observation and a random other one" },
+  SHUFFLED,
 ];
 
 function showStudy() {
